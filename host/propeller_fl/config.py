@@ -1,0 +1,274 @@
+"""Settings: frozen dataclasses, filled from defaults < TOML file < environment < flags.
+
+A setting ``[section] name`` in the file is ``PROPELLER_FL_SECTION_NAME`` in the environment and
+``section.name`` as a flag. The names of the demo that came before us are understood as well:
+``MQTT_BROKER``, ``MODELS_DIR``. Services receive their section as a value and read nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from propeller_fl.errors import ConfigError
+from propeller_fl.wire import Format, Topics
+
+ENV_PREFIX: Final = "PROPELLER_FL_"
+_ALIASES: Final = {"MQTT_BROKER": "broker.url", "MODELS_DIR": "model_server.models_dir"}
+_SECRET: Final = {"broker.url"}  # may hold a password
+
+
+def default_data_dir() -> Path:
+    """Where state lives unless told otherwise, by the XDG base directory rules."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "propeller-fl"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerConfig:
+    """Which broker to talk to. An empty ``url``: ours, at ``host`` and ``port``."""
+
+    url: str = ""  # mqtt://user:password@host:port or mqtts://…
+    host: str = "127.0.0.1"
+    port: int = 1883
+    password_file: Path | None = None  # read instead of a password in the url
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    insecure: bool = False  # accept any certificate
+    keepalive_s: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerConfig:
+    """The task launcher."""
+
+    liveness_timeout_s: float = 30.0  # silent for longer: not alive
+    # image references that stand for a module at hand; what is not here is fetched by its scheme
+    images: Mapping[str, str] = field(
+        default_factory=lambda: {"oci://example/fl-client-wasm:latest": "builtin:linear"}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorConfig:
+    """The owner of rounds."""
+
+    max_update_bytes: int = 4 * 1024 * 1024
+    model_format: Format = Format.JSON  # of the models it publishes
+    model_grace_s: float = 2.0  # how long a round waits for its model to turn up on the broker
+
+
+@dataclass(frozen=True, slots=True)
+class ModelServerConfig:
+    """The keeper of published models."""
+
+    models_dir: Path = Path("/tmp/fl-models")
+    initial_model: str = "linear:3"  # version 0 where there is none; linear:N, softmax:NxC, a file
+    http_host: str = "127.0.0.1"
+    http_port: int = 8090  # 0: a free one
+
+
+@dataclass(frozen=True, slots=True)
+class PropletConfig:
+    """The workers of this process."""
+
+    ids: tuple[str, ...] = ("proplet-1", "proplet-2", "proplet-3")
+    data: str = "tumors"  # a data set we ship, or a directory of {proplet_id}.json / .cbor files
+    namespace: str = "default"
+    heartbeat_s: float = 10.0  # at most a third of the manager's liveness_timeout_s
+    workers: int = 0  # threads that run modules; 0: one a core
+    fuel: int = 100_000_000_000  # Wasm instructions, about
+    wall_time_s: float = 60.0
+    memory_bytes: int = 64 * 1024 * 1024
+    output_bytes: int = 4 * 1024 * 1024
+    resend_after_s: float = 5.0  # first wait for an acknowledgement; doubles up to a minute
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything."""
+
+    data_dir: Path = field(default_factory=default_data_dir)
+    topic_prefix: str = ""
+    broker: BrokerConfig = field(default_factory=BrokerConfig)
+    manager: ManagerConfig = field(default_factory=ManagerConfig)
+    coordinator: CoordinatorConfig = field(default_factory=CoordinatorConfig)
+    model_server: ModelServerConfig = field(default_factory=ModelServerConfig)
+    proplet: PropletConfig = field(default_factory=PropletConfig)
+
+    @property
+    def topics(self) -> Topics:
+        return Topics(self.topic_prefix)
+
+
+def load(
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Read settings; raises :class:`ConfigError` naming the setting and where it came from.
+
+    ``flags`` are dotted names (``model_server.models_dir``) with values or texts.
+    """
+    given: dict[str, tuple[Any, str]] = {}
+    if file is not None:
+        given.update((name, (value, str(file))) for name, value in _read_file(file))
+    given.update(_read_environment(os.environ if environ is None else environ))
+    given.update((name, (value, "flag")) for name, value in (flags or {}).items())
+    settings = _build(Settings, "", given)
+    if given:
+        name, (_, origin) = next(iter(given.items()))
+        raise ConfigError(
+            f"{origin}: there is no setting {name!r}",
+            hint="`propeller-fl config` prints them all",
+        )
+    _check(settings)
+    return settings
+
+
+def describe(settings: Settings) -> dict[str, Any]:
+    """All settings as plain values by section, passwords masked."""
+    return _plain(settings, "")
+
+
+def _read_file(file: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        document = tomllib.loads(file.read_text())
+    except OSError as err:
+        raise ConfigError(f"settings file {file}: {err.strerror}") from err
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        raise ConfigError(f"settings file {file}: {err}") from err
+    sections = {item.name for item in dataclasses.fields(Settings) if _is_section(item.name)}
+    for name, value in document.items():
+        if name in sections and isinstance(value, dict):
+            yield from ((f"{name}.{key}", item) for key, item in value.items())
+        else:
+            yield name, value
+
+
+def _read_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[Any, str]]]:
+    for variable, name in _ALIASES.items():
+        if environ.get(variable):
+            yield name, (environ[variable], variable)
+    for name in _names(Settings, ""):
+        variable = ENV_PREFIX + name.replace(".", "_").upper()
+        if variable in environ:
+            yield name, (environ[variable], variable)
+
+
+def _names(kind: type, prefix: str) -> Iterator[str]:
+    for item, hint in _fields(kind):
+        if dataclasses.is_dataclass(hint):
+            yield from _names(typing.cast(type, hint), f"{item.name}.")
+        else:
+            yield prefix + item.name
+
+
+def _fields(kind: type) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
+    hints = typing.get_type_hints(kind)
+    return ((item, hints[item.name]) for item in dataclasses.fields(kind))
+
+
+def _is_section(name: str) -> bool:
+    return dataclasses.is_dataclass(typing.get_type_hints(Settings)[name])
+
+
+def _build(kind: type, prefix: str, given: dict[str, tuple[Any, str]]) -> Any:
+    values: dict[str, Any] = {}
+    for item, hint in _fields(kind):
+        name = prefix + item.name
+        if dataclasses.is_dataclass(hint):
+            values[item.name] = _build(typing.cast(type, hint), f"{name}.", given)
+        elif name in given:
+            value, origin = given.pop(name)
+            try:
+                values[item.name] = _convert(value, hint)
+            except (ValueError, TypeError) as err:
+                raise ConfigError(f"{origin}: {name} is {value!r}: {err}") from None
+    return kind(**values)
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    origin = typing.get_origin(hint)
+    if origin is types.UnionType:  # Path | None
+        return None if value in (None, "") else _convert(value, typing.get_args(hint)[0])
+    if origin is tuple:
+        items = value.split(",") if isinstance(value, str) else value
+        return tuple(str(item).strip() for item in items)
+    if origin is Mapping:
+        pairs = (
+            dict(item.split("=", 1) for item in value.split(",") if item)
+            if isinstance(value, str)
+            else value
+        )
+        return {str(key): str(item) for key, item in dict(pairs).items()}
+    if hint is bool:
+        return _boolean(value)
+    if hint in (int, float):
+        if isinstance(value, bool):
+            raise ValueError("a number is wanted")
+        return hint(value)
+    if hint is Path:
+        return Path(value).expanduser()
+    if hint is str and not isinstance(value, str):
+        raise ValueError("text is wanted")
+    return hint(value)
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    match str(value).lower():
+        case "true" | "yes" | "on" | "1":
+            return True
+        case "false" | "no" | "off" | "0":
+            return False
+    raise ValueError("true or false is wanted")
+
+
+def _check(settings: Settings) -> None:
+    Topics(settings.topic_prefix)  # raises on a bad one
+    manager, proplet = settings.manager, settings.proplet
+    _require(0 <= settings.broker.port < 65536, "broker.port", "0 to 65535")
+    _require(settings.broker.keepalive_s >= 2, "broker.keepalive_s", "at least 2 s")
+    _require(manager.liveness_timeout_s > 0, "manager.liveness_timeout_s", "more than 0")
+    _require(
+        0 < proplet.heartbeat_s <= manager.liveness_timeout_s / 3,
+        "proplet.heartbeat_s",
+        "at most a third of manager.liveness_timeout_s, so that one lost beat is no death",
+    )
+    _require(proplet.resend_after_s > 0, "proplet.resend_after_s", "more than 0")
+    _require(proplet.workers >= 0, "proplet.workers", "0 or more")
+    _require(settings.coordinator.max_update_bytes > 0, "coordinator.max_update_bytes", "above 0")
+    _require(settings.coordinator.model_grace_s >= 0, "coordinator.model_grace_s", "0 or more")
+    _require(0 <= settings.model_server.http_port < 65536, "model_server.http_port", "0 to 65535")
+
+
+def _require(holds: bool, name: str, rule: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name} is out of range", hint=rule)
+
+
+def _plain(value: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        prefix = f"{name}." if name else ""
+        return {
+            item.name: _plain(getattr(value, item.name), prefix + item.name)
+            for item in dataclasses.fields(value)
+        }
+    if name in _SECRET and "@" in str(value):
+        scheme, _, rest = str(value).partition("://")
+        return f"{scheme}://***@{rest.rpartition('@')[2]}"
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple):
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) else value

@@ -1,0 +1,111 @@
+"""Every error this package raises on purpose, split by what the caller can do about it.
+
+    PropellerError
+    ├── ConfigError       a setting is wrong: mend the file, variable or flag it names
+    ├── MessageError      bytes from the wire are refused: tell the sender, go on
+    │   └── TensorError   … because its arrays are not what the round needs
+    ├── LinkError         the broker cannot be reached or refused us: wait or mend the address
+    │   └── BrokerError   the embedded broker did not start or died
+    ├── StoreError        the disk or database did not do its part: mend it and retry
+    ├── ModuleError       a Wasm module cannot be run as it is: mend the module
+    │   ├── ContractError   … it breaks the client contract (imports, exports, memory)
+    │   ├── ModuleExit      … it ended with a non-zero status, its own words on stderr
+    │   ├── ModuleTrap      … it trapped
+    │   └── LimitExceeded   … it ran into a limit (instructions, time, memory, output)
+    ├── ImageError        a module's bytes cannot be had, or are not the ones that were asked for
+    └── RequestError      an operator asked for what cannot be done (unknown round, no model)
+
+Every message says what was wrong and where; ``hint``, where there is one, says what to try.
+"""
+
+from __future__ import annotations
+
+
+class PropellerError(Exception):
+    """Base of all errors raised on purpose.
+
+    ``hint`` is one sentence that says what to try, or empty.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message} ({self.hint})" if self.hint else message
+
+
+class ConfigError(PropellerError):
+    """A setting is missing, mistyped or out of range."""
+
+
+class MessageError(PropellerError):
+    """Bytes from the wire do not hold the message they should.
+
+    ``reason`` is a short stable code, used in acknowledgements and as a metric label;
+    ``field`` names the offending field, or is empty when the whole document is bad.
+    """
+
+    def __init__(self, reason: str, message: str, *, field: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+        self.field = field
+
+
+class TensorError(MessageError):
+    """Arrays are missing, unexpected, of the wrong shape, or not finite."""
+
+
+class LinkError(PropellerError):
+    """The MQTT broker cannot be reached, refused the session, or a request timed out."""
+
+
+class BrokerError(LinkError):
+    """The embedded broker did not start, or died."""
+
+
+class StoreError(PropellerError):
+    """The disk or the database did not take or give back what it should."""
+
+
+class ModuleError(PropellerError):
+    """A Wasm module cannot be run, or its run failed."""
+
+
+class ContractError(ModuleError):
+    """The module breaks the client contract, or is not a Wasm module at all."""
+
+
+class ModuleExit(ModuleError):
+    """The module ended with a non-zero exit status.
+
+    ``status`` is that status; the message carries the module's own last line on stderr.
+    """
+
+    def __init__(self, message: str, *, status: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class ModuleTrap(ModuleError):
+    """The module trapped (unreachable, out-of-bounds access, stack overflow, …)."""
+
+
+class LimitExceeded(ModuleError):
+    """The module ran into a limit.
+
+    ``limit`` is one of ``instructions``, ``wall_time``, ``memory``, ``output``.
+    """
+
+    def __init__(self, limit: str, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.limit = limit
+
+
+class ImageError(PropellerError):
+    """A module's bytes cannot be had, or do not match the digest that was asked for."""
+
+
+class RequestError(PropellerError):
+    """An operator's request cannot be carried out as it stands."""

@@ -1,0 +1,92 @@
+"""What travels: topics, messages, tensors and their codecs. Knows nothing but the error tree."""
+
+from __future__ import annotations
+
+from propeller_fl.wire._codecs import Format, decode_document, encode_document, format_of
+from propeller_fl.wire._control_messages import (
+    Alive,
+    Discovery,
+    LaunchReport,
+    Liveness,
+    TaskResult,
+    TaskStart,
+    TaskStop,
+)
+from propeller_fl.wire._reasons import Reason
+from propeller_fl.wire._round_messages import (
+    AckStatus,
+    Mode,
+    Model,
+    Outcome,
+    Phase,
+    RoundComplete,
+    RoundStart,
+    RoundStatus,
+    Scalar,
+    Update,
+    UpdateAck,
+    UpdateSender,
+)
+from propeller_fl.wire._tensors import (
+    Shapes,
+    Tensor,
+    Tensors,
+    check_shapes,
+    decode_tensors,
+    flatten,
+    shapes_of,
+    size_of,
+    unflatten,
+)
+from propeller_fl.wire._topics import (
+    Topics,
+    check_id,
+    image_sha256,
+    image_uri,
+    is_sha256,
+    model_uri,
+    model_version,
+)
+
+__all__ = [
+    "AckStatus",
+    "Alive",
+    "Discovery",
+    "Format",
+    "LaunchReport",
+    "Liveness",
+    "Mode",
+    "Model",
+    "Outcome",
+    "Phase",
+    "Reason",
+    "RoundComplete",
+    "RoundStart",
+    "RoundStatus",
+    "Scalar",
+    "Shapes",
+    "TaskResult",
+    "TaskStart",
+    "TaskStop",
+    "Tensor",
+    "Tensors",
+    "Topics",
+    "Update",
+    "UpdateAck",
+    "UpdateSender",
+    "check_id",
+    "check_shapes",
+    "decode_document",
+    "decode_tensors",
+    "encode_document",
+    "flatten",
+    "format_of",
+    "image_sha256",
+    "image_uri",
+    "is_sha256",
+    "model_uri",
+    "model_version",
+    "shapes_of",
+    "size_of",
+    "unflatten",
+]

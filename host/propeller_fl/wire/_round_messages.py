@@ -1,0 +1,387 @@
+"""Messages of a round: RoundStart, Update, UpdateAck, RoundStatus, RoundComplete, Model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from propeller_fl.errors import MessageError
+from propeller_fl.wire._codecs import Format, decode_document, encode_document
+from propeller_fl.wire._fields import Fields
+from propeller_fl.wire._reasons import Reason
+from propeller_fl.wire._tensors import Tensors, decode_tensors
+from propeller_fl.wire._topics import check_id, is_sha256
+
+MAX_PARTICIPANTS: Final = 100_000
+MAX_TIMEOUT_S: Final = 86_400.0
+MAX_SAMPLES: Final = 2**53 - 1  # the sum of weights stays exact in float64
+MAX_VERSION: Final = 10**18 - 1
+
+Scalar = bool | int | float | str
+
+
+class Mode(StrEnum):
+    """What the module is asked to do."""
+
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+
+
+@dataclass(frozen=True, slots=True)
+class RoundStart:
+    """A round as an operator asks for it (``fl/rounds/start``).
+
+    ``k_of_n`` updates end the round early; at the deadline, ``timeout_s`` seconds after it was
+    accepted, at least ``min_updates`` are needed for it to yield a model.
+    """
+
+    round_id: str
+    model_uri: str
+    task_wasm_image: str
+    participants: tuple[str, ...]
+    hyperparams: Mapping[str, Scalar]
+    k_of_n: int
+    timeout_s: float
+    min_updates: int = 1
+    strategy: str = "fedavg"
+    update_format: Format = Format.JSON
+    mode: Mode = Mode.TRAIN
+    image_sha256: str = ""
+
+    @classmethod
+    def decode(cls, data: bytes) -> RoundStart:
+        """Raises :class:`MessageError` with the offending field's name."""
+        fields = Fields(decode_document(data))
+        participants = _participants(fields.sequence("participants"))
+        k_of_n = fields.integer("k_of_n", low=1, high=len(participants))
+        start = cls(
+            round_id=fields.id("round_id"),
+            model_uri=_model_uri(fields.text("model_uri", max_chars=256)),
+            task_wasm_image=fields.text("task_wasm_image", max_chars=1024),
+            participants=participants,
+            hyperparams=_hyperparams(fields.mapping("hyperparams")),
+            k_of_n=k_of_n,
+            timeout_s=fields.number("timeout_s"),
+            min_updates=fields.integer("min_updates", 1, low=1, high=k_of_n),
+            strategy=fields.text("strategy", "fedavg", max_chars=64),
+            update_format=fields.choice("update_format", Format, Format.JSON),
+            mode=fields.choice("mode", Mode, Mode.TRAIN),
+            image_sha256=fields.text("image_sha256", "", max_chars=64),
+        )
+        if not 0 < start.timeout_s <= MAX_TIMEOUT_S:
+            raise _bad("timeout_s", f"is {start.timeout_s:g}", "more than 0, at most a day")
+        if start.image_sha256 and not is_sha256(start.image_sha256):
+            raise _bad("image_sha256", "is not a digest", "64 lower-case hexadecimal digits")
+        return start
+
+    def encode(self) -> bytes:
+        """The canonical JSON form: the same round always gives the same bytes."""
+        document = {
+            "round_id": self.round_id,
+            "model_uri": self.model_uri,
+            "task_wasm_image": self.task_wasm_image,
+            "participants": list(self.participants),
+            "hyperparams": dict(sorted(self.hyperparams.items())),
+            "k_of_n": self.k_of_n,
+            "timeout_s": self.timeout_s,
+            "min_updates": self.min_updates,
+            "strategy": self.strategy,
+            "update_format": self.update_format,
+            "mode": self.mode,
+            "image_sha256": self.image_sha256,
+        }
+        return encode_document(document, Format.JSON)
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical form: two starts with one digest ask for the same round."""
+        return hashlib.sha256(self.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What one proplet has learned: a whole model (float32), not a difference."""
+
+    round_id: str
+    proplet_id: str
+    base_model_uri: str
+    num_samples: int
+    metrics: Mapping[str, float]
+    tensors: Tensors
+
+    @classmethod
+    def decode(cls, data: bytes) -> Update:
+        """Raises :class:`MessageError`; ``proplet_id`` may be absent and is then empty."""
+        fields = Fields(decode_document(data))
+        update = cls(
+            round_id=fields.id("round_id"),
+            proplet_id=fields.id("proplet_id", ""),
+            base_model_uri=fields.text("base_model_uri", max_chars=256),
+            num_samples=_num_samples(fields),
+            metrics=fields.scalars("metrics"),
+            tensors=decode_tensors(fields.mapping("update"), "update"),
+        )
+        return update
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSender:
+    """The part of an update that says whose it is and for which round."""
+
+    round_id: str
+    proplet_id: str
+
+    @classmethod
+    def decode(cls, data: bytes) -> UpdateSender:
+        """Raises :class:`MessageError` for a document without a readable sender."""
+        fields = Fields(decode_document(data))
+        return cls(fields.id("round_id"), fields.id("proplet_id", ""))
+
+
+class AckStatus(StrEnum):
+    """The coordinator's answer to an update."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateAck:
+    """The update with this digest is durable, or refused and why."""
+
+    round_id: str
+    proplet_id: str
+    status: AckStatus
+    sha256: str
+    reason: str = ""
+    detail: str = ""
+
+    @classmethod
+    def decode(cls, data: bytes) -> UpdateAck:
+        """Raises :class:`MessageError`."""
+        fields = Fields(decode_document(data))
+        return cls(
+            round_id=fields.id("round_id"),
+            proplet_id=fields.id("proplet_id"),
+            status=fields.choice("status", AckStatus),
+            sha256=fields.text("sha256", max_chars=64),
+            reason=fields.text("reason", ""),
+            detail=fields.text("detail", ""),
+        )
+
+    def encode(self) -> bytes:
+        return _json(
+            round_id=self.round_id,
+            proplet_id=self.proplet_id,
+            status=self.status,
+            reason=self.reason,
+            detail=self.detail[:1024],
+            sha256=self.sha256,
+        )
+
+
+class Phase(StrEnum):
+    """Where a round stands. REFUSED is a round that never was."""
+
+    REFUSED = "refused"
+    OPEN = "open"
+    AGGREGATING = "aggregating"
+    COMPLETE = "complete"
+    FAILED = "failed"
+
+    @property
+    def closed(self) -> bool:
+        return self in (Phase.REFUSED, Phase.COMPLETE, Phase.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundStatus:
+    """Where a round stands (``fl/rounds/{round_id}/status``, retained).
+
+    ``start_sha256`` is :meth:`RoundStart.digest` of the round this speaks of, so that whoever saw
+    another start under the same id knows that it is not theirs.
+    """
+
+    round_id: str
+    phase: Phase
+    start_sha256: str
+    k_of_n: int = 0
+    participants: int = 0
+    accepted: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+    deadline_at_s: float = 0.0
+    answered: tuple[str, ...] = ()
+    reason: str = ""
+    detail: str = ""
+
+    @classmethod
+    def decode(cls, data: bytes) -> RoundStatus:
+        """Raises :class:`MessageError`."""
+        fields = Fields(decode_document(data))
+        return cls(
+            round_id=fields.id("round_id"),
+            phase=fields.choice("phase", Phase),
+            start_sha256=fields.text("start_sha256", ""),
+            k_of_n=fields.integer("k_of_n", 0, low=0, high=MAX_PARTICIPANTS),
+            participants=fields.integer("participants", 0, low=0, high=MAX_PARTICIPANTS),
+            accepted=fields.integer("accepted", 0, low=0, high=MAX_PARTICIPANTS),
+            refused={key: int(count) for key, count in fields.scalars("refused").items()},
+            deadline_at_s=fields.number("deadline_at_s", 0.0),
+            answered=tuple(str(item) for item in fields.sequence("answered", [])),
+            reason=fields.text("reason", ""),
+            detail=fields.text("detail", ""),
+        )
+
+    def encode(self) -> bytes:
+        return _json(
+            round_id=self.round_id,
+            phase=self.phase,
+            start_sha256=self.start_sha256,
+            k_of_n=self.k_of_n,
+            participants=self.participants,
+            accepted=self.accepted,
+            refused=dict(self.refused),
+            deadline_at_s=self.deadline_at_s,
+            answered=list(self.answered),
+            reason=self.reason,
+            detail=self.detail,
+        )
+
+
+class Outcome(StrEnum):
+    """How a round ended. TIMEOUT yielded a model from fewer than k updates; FAILED yielded none."""
+
+    COMPLETE = "complete"
+    TIMEOUT = "timeout"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RoundComplete:
+    """The end of a round, as Propeller's demo publishes it, and what we add.
+
+    ``model_version`` and ``model_topic`` are the current model's: the new one, or, when the round
+    failed, the one it started from. ``metrics`` are means weighted by ``num_samples``.
+    """
+
+    round_id: str
+    status: Outcome
+    model_version: int
+    model_topic: str
+    num_updates: int
+    total_samples: int
+    completed_at: str
+    sha256: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    detail: str = ""
+
+    @classmethod
+    def decode(cls, data: bytes) -> RoundComplete:
+        """Raises :class:`MessageError`."""
+        fields = Fields(decode_document(data))
+        return cls(
+            round_id=fields.id("round_id"),
+            status=fields.choice("status", Outcome, Outcome.COMPLETE),
+            model_version=fields.integer("model_version", low=0, high=MAX_VERSION),
+            model_topic=fields.text("model_topic"),
+            num_updates=fields.integer("num_updates", low=0, high=MAX_PARTICIPANTS),
+            total_samples=fields.integer("total_samples", low=0, high=2**63),
+            completed_at=fields.text("completed_at"),
+            sha256=fields.text("sha256", ""),
+            metrics=fields.scalars("metrics"),
+            refused={key: int(count) for key, count in fields.scalars("refused").items()},
+            missing=tuple(str(item) for item in fields.sequence("missing", [])),
+            detail=fields.text("detail", ""),
+        )
+
+    def encode(self) -> bytes:
+        return _json(
+            round_id=self.round_id,
+            status=self.status,
+            model_version=self.model_version,
+            model_topic=self.model_topic,
+            num_updates=self.num_updates,
+            total_samples=self.total_samples,
+            completed_at=self.completed_at,
+            sha256=self.sha256,
+            metrics=dict(self.metrics),
+            refused=dict(self.refused),
+            missing=list(self.missing),
+            detail=self.detail,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Tensors and, where it is a global model, its version."""
+
+    tensors: Tensors
+    version: int | None = None
+
+    @classmethod
+    def decode(cls, data: bytes) -> Model:
+        """Raises :class:`MessageError`."""
+        document = decode_document(data)
+        version = (
+            Fields(document).integer("version", low=0, high=MAX_VERSION)
+            if "version" in document
+            else None
+        )
+        tensors = {name: value for name, value in document.items() if name != "version"}
+        return cls(decode_tensors(tensors, "model"), version)
+
+    def encode(self, form: Format) -> bytes:
+        document: dict[str, Any] = dict(self.tensors)
+        if self.version is not None:
+            document["version"] = self.version
+        return encode_document(document, form)
+
+
+def _json(**document: Any) -> bytes:
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _bad(name: str, what: str, hint: str) -> MessageError:
+    return MessageError(Reason.BAD_FIELD, f"{name} {what}", field=name, hint=hint)
+
+
+def _participants(values: list[Any]) -> tuple[str, ...]:
+    if not 1 <= len(values) <= MAX_PARTICIPANTS:
+        raise _bad("participants", f"has {len(values)} names", f"from 1 to {MAX_PARTICIPANTS}")
+    seen: dict[str, None] = {}
+    for value in values:
+        if not isinstance(value, str):
+            raise _bad("participants", f"holds a {type(value).__name__}", "text only")
+        if check_id(value, "participants") in seen:
+            raise _bad("participants", f"names {value!r} twice", "each proplet once")
+        seen[value] = None
+    return tuple(seen)
+
+
+def _hyperparams(values: dict[str, Any]) -> dict[str, Scalar]:
+    for name, value in values.items():
+        if not isinstance(value, bool | int | float | str):
+            raise _bad("hyperparams", f".{name[:40]} is a {type(value).__name__}", "a flat object")
+        if isinstance(value, float) and value - value != 0.0:
+            raise _bad("hyperparams", f".{name[:40]} is not finite", "")
+    return values
+
+
+def _model_uri(uri: str) -> str:
+    levels = uri.split("/")
+    if len(levels) == 3 and levels[:2] == ["fl", "models"] and levels[2] != "publish":
+        check_id(levels[2], "model_uri")
+        return uri
+    raise _bad("model_uri", f"is {uri[:80]!r}", "fl/models/global_model_v{N}")
+
+
+def _num_samples(fields: Fields) -> int:
+    try:
+        return fields.integer("num_samples", low=1, high=MAX_SAMPLES)
+    except MessageError as err:
+        raise MessageError(Reason.BAD_NUM_SAMPLES, err.args[0], field="num_samples") from None
