@@ -123,7 +123,7 @@ def load(
         given.update((name, (value, str(file))) for name, value in _read_file(file))
     given.update(_read_environment(os.environ if environ is None else environ))
     given.update((name, (value, "flag")) for name, value in (flags or {}).items())
-    settings = _build(Settings, "", given)
+    settings: Settings = _build(Settings, "", given)
     if given:
         name, (_, origin) = next(iter(given.items()))
         raise ConfigError(
@@ -136,7 +136,8 @@ def load(
 
 def describe(settings: Settings) -> dict[str, Any]:
     """All settings as plain values by section, passwords masked."""
-    return _plain(settings, "")
+    plain: dict[str, Any] = _plain(settings, "")
+    return plain
 
 
 def _read_file(file: Path) -> Iterator[tuple[str, Any]]:

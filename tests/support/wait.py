@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def wait_until(predicate: Callable[[], T], timeout_s: float, what: str) -> T:
-    """Return the first truthy value of ``predicate``; fail, naming ``what``, after ``timeout_s``."""
+    """The first truthy value of ``predicate``; fail after ``timeout_s``, naming ``what``."""
     deadline = time.monotonic() + timeout_s
     while True:
         value = predicate()

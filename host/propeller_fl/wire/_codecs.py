@@ -2,8 +2,9 @@
 
 The first byte tells which.
 
-In CBOR, arrays of numbers are RFC 8746 typed arrays: float32 little-endian (tag 85) is what we
-write; float16, float64, (u)int8…32 and their row-major shape (tag 40) are read as well.
+In CBOR, arrays of numbers are RFC 8746 typed arrays: float32 little-endian (tag 85) and uint8
+(tag 64) are what we write; float16, float64, (u)int8…32 and their row-major shape (tag 40) are read
+as well.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _TYPED_ARRAYS: Final[dict[int, np.dtype[Any]]] = {
     86: np.dtype("<f8"),
 }
 _ROW_MAJOR: Final = 40
+_UINT8: Final = 64
 _FLOAT32_LE: Final = 85
 _MAX_ELEMENTS: Final = 1 << 31
 
@@ -71,8 +73,8 @@ def decode_document(data: bytes) -> dict[str, Any]:
 def encode_document(document: dict[str, Any], form: Format) -> bytes:
     """Encode a map; ``ndarray`` values become nested lists (JSON) or typed arrays (CBOR).
 
-    Arrays are written as float32. Numbers in JSON are the shortest that read back as the same
-    float32, so that a round trip changes no bit.
+    Arrays of uint8 are written as they are, all others as float32. Numbers in JSON are the shortest
+    that read back as the same float32, so that a round trip changes no bit.
     """
     if form is Format.CBOR:
         return cbor2.dumps(document, default=_encode_cbor_array)
@@ -147,7 +149,8 @@ def _encode_cbor_array(encoder: Any, value: Any) -> None:
     if value.ndim == 0:
         encoder.encode(float(value))
         return
-    flat = cbor2.CBORTag(_FLOAT32_LE, np.ascontiguousarray(value, "<f4").tobytes())
+    tag, dtype = (_UINT8, "u1") if value.dtype == np.uint8 else (_FLOAT32_LE, "<f4")
+    flat = cbor2.CBORTag(tag, np.ascontiguousarray(value, dtype).tobytes())
     encoder.encode(
         flat if value.ndim == 1 else cbor2.CBORTag(_ROW_MAJOR, [list(value.shape), flat])
     )
@@ -159,7 +162,8 @@ def _json_text(value: Any) -> str:
         return "{" + ",".join(items) + "}"
     if isinstance(value, np.ndarray):
         # numpy's text form of a float32 is the shortest that reads back as the same float32
-        return _nested(np.asarray(value, np.float32).astype("U32").tolist())
+        dtype = np.uint8 if value.dtype == np.uint8 else np.float32
+        return _nested(np.asarray(value, dtype).astype("U32").tolist())
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 

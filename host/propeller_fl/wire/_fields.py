@@ -50,7 +50,7 @@ class Fields:
         except OverflowError:
             number = math.inf
         if not math.isfinite(number):
-            raise self._bad(name, "is not a finite number", "")
+            raise MessageError(Reason.NOT_FINITE, f"{name} is not a finite number", field=name)
         return number
 
     def boolean(self, name: str, default: bool = _ABSENT) -> bool:

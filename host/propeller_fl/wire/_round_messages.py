@@ -18,7 +18,7 @@ from propeller_fl.wire._topics import check_id, is_sha256
 
 MAX_PARTICIPANTS: Final = 100_000
 MAX_TIMEOUT_S: Final = 86_400.0
-MAX_SAMPLES: Final = 2**53 - 1  # the sum of weights stays exact in float64
+MAX_SAMPLES: Final = 2**43  # times MAX_PARTICIPANTS it still fits 63 bits
 MAX_VERSION: Final = 10**18 - 1
 
 Scalar = bool | int | float | str
@@ -103,7 +103,10 @@ class RoundStart:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What one proplet has learned: a whole model (float32), not a difference."""
+    """What one proplet has learned: a whole model (float32), not a difference.
+
+    An evaluation has metrics and no tensors.
+    """
 
     round_id: str
     proplet_id: str
@@ -116,15 +119,14 @@ class Update:
     def decode(cls, data: bytes) -> Update:
         """Raises :class:`MessageError`; ``proplet_id`` may be absent and is then empty."""
         fields = Fields(decode_document(data))
-        update = cls(
+        return cls(
             round_id=fields.id("round_id"),
             proplet_id=fields.id("proplet_id", ""),
             base_model_uri=fields.text("base_model_uri", max_chars=256),
             num_samples=_num_samples(fields),
             metrics=fields.scalars("metrics"),
-            tensors=decode_tensors(fields.mapping("update"), "update"),
+            tensors=decode_tensors(fields.mapping("update"), "update", empty=True),
         )
-        return update
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +204,8 @@ class RoundStatus:
     """Where a round stands (``fl/rounds/{round_id}/status``, retained).
 
     ``start_sha256`` is :meth:`RoundStart.digest` of the round this speaks of, so that whoever saw
-    another start under the same id knows that it is not theirs.
+    another start under the same id knows that it is not theirs. ``answered`` lists who is in; it is
+    left empty in rounds of more than 1,000 participants, where it would outweigh the updates.
     """
 
     round_id: str

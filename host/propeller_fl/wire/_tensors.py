@@ -23,13 +23,13 @@ MAX_NAME_CHARS: Final = 128
 MAX_RANK: Final = 8
 
 
-def decode_tensors(value: Any, field: str) -> Tensors:
+def decode_tensors(value: Any, field: str, *, empty: bool = False) -> Tensors:
     """Turn a decoded map into float32 arrays, in its own order.
 
     Raises :class:`TensorError` naming the tensor for ragged lists, anything that is not a number,
-    NaN, infinity, and numbers too large for float32.
+    NaN, infinity, and numbers too large for float32; and, unless ``empty``, a map of none.
     """
-    if not isinstance(value, dict) or not value:
+    if not isinstance(value, dict) or not (value or empty):
         raise TensorError(
             Reason.BAD_FIELD, f"{field} is not a map of tensors", field=field, hint="name → array"
         )

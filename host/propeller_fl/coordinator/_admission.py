@@ -1,0 +1,62 @@
+"""Whether a round that was asked for may be opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from propeller_fl.errors import MessageError
+from propeller_fl.rounds import Opening
+from propeller_fl.store import RoundStore
+from propeller_fl.wire import Model, Reason, RoundStart, shapes_of
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Open it."""
+
+    opening: Opening
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyKnown:
+    """The same round was asked for before: nothing to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUnknown:
+    """Its model has not been seen; it may still turn up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """``id_in_use``: the id is another round's, whose own status must stand."""
+
+    reason: str
+    detail: str
+    id_in_use: bool = False
+
+
+Verdict = Admitted | AlreadyKnown | ModelUnknown | Refused
+
+
+def judge(start: RoundStart, store: RoundStore, now_s: float) -> Verdict:
+    """Judge a well-formed start against what the store holds."""
+    known = store.load_round(start.round_id)
+    if known is not None:
+        if known.opening.start.digest() == start.digest():
+            return AlreadyKnown()
+        return Refused(
+            Reason.ROUND_ID_USED,
+            f"round_id {start.round_id} is another round's; choose a new one",
+            id_in_use=True,
+        )
+    if start.strategy != "fedavg":
+        return Refused(Reason.BAD_FIELD, f"strategy is {start.strategy!r}; there is: fedavg")
+    body = store.model(start.model_uri)
+    if body is None:
+        return ModelUnknown()
+    try:
+        model = Model.decode(body)
+    except MessageError as err:
+        return Refused(err.reason, f"model {start.model_uri} cannot be used: {err}")
+    return Admitted(Opening(start, now_s, shapes_of(model.tensors)))

@@ -1,0 +1,79 @@
+"""From kept updates to the next model and the round's completion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from propeller_fl.learn import WeightedMean, mean_metrics
+from propeller_fl.rounds import Close, Round
+from propeller_fl.store import KeptUpdate, RoundStore
+from propeller_fl.wire import (
+    Format,
+    Mode,
+    Model,
+    RoundComplete,
+    model_uri,
+    model_version,
+    size_of,
+    unflatten,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MadeModel:
+    """A global model as it is published."""
+
+    version: int
+    uri: str
+    body: bytes
+
+
+def aggregate(round_: Round, store: RoundStore, form: Format) -> MadeModel | None:
+    """Average the kept updates by their number of samples, in the order of proplet ids.
+
+    Returns ``None`` in a round that only evaluates. Raises :class:`ValueError` when the updates
+    cannot be averaged.
+    """
+    opening = round_.opening
+    if opening.start.mode is Mode.EVALUATE:
+        return None
+    mean = WeightedMean(size_of(opening.base_shapes))
+    for update in store.updates(opening.start.round_id):
+        mean.add(update.vector, update.num_samples)
+    version = store.latest_version() + 1
+    model = Model(unflatten(mean.result(), dict(opening.base_shapes)), version)
+    return MadeModel(version, model_uri(version), model.encode(form))
+
+
+def completion(
+    round_: Round,
+    close: Close,
+    made: MadeModel | None,
+    sha256: str,
+    store: RoundStore,
+    now_s: float,
+) -> RoundComplete:
+    """The message that ends a round. Without a new model it names the one the round began with."""
+    start = round_.opening.start
+    uri = made.uri if made else start.model_uri
+    version = made.version if made else model_version(uri)
+    return RoundComplete(
+        round_id=start.round_id,
+        status=close.outcome,
+        model_version=version if version is not None else 0,
+        model_topic=uri,
+        num_updates=len(round_.accepted),
+        total_samples=sum(receipt.num_samples for receipt in round_.accepted.values()),
+        completed_at=datetime.fromtimestamp(now_s, UTC).isoformat().replace("+00:00", "Z"),
+        sha256=sha256,
+        metrics=mean_metrics(_reports(store.updates(start.round_id))),
+        refused=round_.refused,
+        missing=round_.missing,
+        detail=close.detail,
+    )
+
+
+def _reports(updates: Iterator[KeptUpdate]) -> Iterator[tuple[Mapping[str, float], int]]:
+    return ((update.metrics, update.num_samples) for update in updates)

@@ -1,0 +1,7 @@
+"""What an operator does with a running deployment, over the same topics as everyone else."""
+
+from __future__ import annotations
+
+from propeller_fl.operator._operator import Operator, RoundEvent
+
+__all__ = ["Operator", "RoundEvent"]

@@ -1,0 +1,165 @@
+"""Start rounds, watch them, read models."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self, TypeVar
+
+from propeller_fl.errors import LinkError, MessageError, RequestError
+from propeller_fl.link import BrokerAddress, Incoming, Link, LinkLoop
+from propeller_fl.wire import (
+    LaunchReport,
+    Model,
+    Phase,
+    RoundComplete,
+    RoundStart,
+    RoundStatus,
+    Topics,
+    model_version,
+)
+
+_log = logging.getLogger(__name__)
+
+RoundEvent = RoundStatus | LaunchReport | RoundComplete
+
+T = TypeVar("T")
+
+
+class Operator:
+    """A short-lived session: a context manager that is connected inside.
+
+    Raises :class:`LinkError` when the broker is out of reach.
+    """
+
+    def __init__(self, address: BrokerAddress, topics: Topics, *, timeout_s: float = 10.0) -> None:
+        self._topics = topics
+        self._timeout_s = timeout_s
+        self._loop = LinkLoop(name="operator")
+        client_id = f"operator-{uuid.uuid4().hex[:12]}"
+        self._link = Link(self._loop, address, client_id, clean_session=True)
+
+    def __enter__(self) -> Self:
+        self._loop.start()
+        try:
+            self._link.start()
+            self._link.wait_connected(self._timeout_s)
+        except BaseException:
+            self._loop.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._link.close(2.0)
+        self._loop.stop()
+
+    def start_round(self, start: RoundStart) -> None:
+        """Ask for a round; returns once the coordinator has opened it.
+
+        Raises :class:`RequestError` with the reason when it refuses, or when nobody answers.
+        """
+        with _Subscription(self._link, self._topics.status(start.round_id)) as statuses:
+            self._publish(self._topics.round_start, start.encode())
+            deadline_s = time.monotonic() + self._timeout_s
+            for payload in statuses.until(deadline_s):
+                status = RoundStatus.decode(payload)
+                if status.start_sha256 != start.digest():
+                    continue
+                if status.phase is Phase.REFUSED:
+                    raise RequestError(f"round {start.round_id} is refused: {status.detail}")
+                return
+        raise RequestError(
+            f"nobody has opened round {start.round_id} within {self._timeout_s:g} s",
+            hint="is a coordinator running on this broker, with the same topic prefix?",
+        )
+
+    def watch(self, round_id: str, timeout_s: float) -> Iterator[RoundEvent]:
+        """What happens in a round from now on, until it ends.
+
+        Raises :class:`RequestError` when it has not ended after ``timeout_s``.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        kinds: dict[str, Callable[[bytes], RoundEvent]] = {
+            self._topics.status(round_id): RoundStatus.decode,
+            self._topics.launch(round_id): LaunchReport.decode,
+            self._topics.complete(round_id): RoundComplete.decode,
+        }
+        with _Subscription(self._link, *kinds) as messages:
+            for topic, payload in messages.with_topics_until(deadline_s):
+                try:
+                    event = kinds[topic](payload)
+                except MessageError as err:
+                    _log.warning("%s ignored: %s", topic, err)
+                    continue
+                yield event
+                refused = isinstance(event, RoundStatus) and event.phase is Phase.REFUSED
+                if isinstance(event, RoundComplete) or refused:
+                    return
+        raise RequestError(f"round {round_id} has not ended within {timeout_s:g} s")
+
+    def model(self, uri: str) -> tuple[Model, bytes]:
+        """The model retained on ``uri`` (no prefix), decoded and as its bytes.
+
+        Raises :class:`RequestError` when there is none.
+        """
+        with _Subscription(self._link, self._topics.absolute(uri)) as messages:
+            for payload in messages.until(time.monotonic() + self._timeout_s):
+                return Model.decode(payload), payload
+        raise RequestError(
+            f"there is no model on {uri}", hint="`propeller-fl model list` shows what there is"
+        )
+
+    def model_versions(self, settle_s: float = 1.0) -> dict[int, bytes]:
+        """Every retained global model, by version; what arrives within ``settle_s``."""
+        found: dict[int, bytes] = {}
+        with _Subscription(self._link, self._topics.any_model) as messages:
+            for topic, payload in messages.with_topics_until(time.monotonic() + settle_s):
+                version = model_version(self._topics.relative(topic) or "")
+                if version is not None:
+                    found[version] = payload
+        return dict(sorted(found.items()))
+
+    def _publish(self, topic: str, payload: bytes) -> None:
+        try:
+            self._link.publish(topic, payload).wait(self._timeout_s)
+        except MessageError as err:
+            raise LinkError(str(err)) from err
+
+
+class _Subscription:
+    """Messages on some topics while the block lasts."""
+
+    def __init__(self, link: Link, *topics: str) -> None:
+        self._link = link
+        self._names = topics
+        self._inbox: queue.SimpleQueue[Incoming] = queue.SimpleQueue()
+
+    def __enter__(self) -> Self:
+        for topic in self._names:
+            self._link.subscribe(topic, self._inbox.put).wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for topic in self._names:
+            self._link.unsubscribe(topic)
+
+    def with_topics_until(self, deadline_s: float) -> Iterator[tuple[str, bytes]]:
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            try:
+                incoming = self._inbox.get(timeout=left_s)
+            except queue.Empty:
+                return
+            incoming.ack()
+            yield incoming.topic, incoming.payload
+
+    def until(self, deadline_s: float) -> Iterator[bytes]:
+        return (payload for _, payload in self.with_topics_until(deadline_s))

@@ -1,0 +1,142 @@
+"""What can happen to a round, and what it wants done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from propeller_fl.wire import Outcome, RoundStart, Shapes
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateFacts:
+    """All the rules need to know of an update; the arrays themselves stay outside.
+
+    ``sha256`` is that of its bytes. ``proplet_id`` is the identity that counts: the topic's.
+    """
+
+    round_id: str
+    proplet_id: str
+    base_model_uri: str
+    num_samples: int
+    shapes: Shapes
+    sha256: str
+
+
+# --- events
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateArrived:
+    """A well-formed update has arrived."""
+
+    update: UpdateFacts
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateUnreadable:
+    """Bytes that should have been an update were refused before they came here."""
+
+    proplet_id: str
+    sha256: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClockTicked:
+    """The time now, in seconds since the epoch."""
+
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMade:
+    """The aggregate exists as global model ``version``."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class AggregationFailed:
+    """No model can be made of the updates; ``detail`` says why."""
+
+    detail: str
+
+
+Event = UpdateArrived | UpdateUnreadable | ClockTicked | ModelMade | AggregationFailed
+
+
+# --- effects, to be carried out in order
+
+
+@dataclass(frozen=True, slots=True)
+class KeepUpdate:
+    """Make the update durable before anything that follows."""
+
+    update: UpdateFacts
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRefusal:
+    """Make it durable that this was refused and why."""
+
+    proplet_id: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Tell the proplet; ``reason`` is empty when its update was accepted."""
+
+    proplet_id: str
+    sha256: str
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """Average the kept updates of these proplets; answer with ModelMade or AggregationFailed."""
+
+    proplet_ids: tuple[str, ...]
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The round has ended; publish its completion."""
+
+    outcome: Outcome
+    version: int | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShowStatus:
+    """What an onlooker sees has changed."""
+
+
+Effect = KeepUpdate | RecordRefusal | Acknowledge | Aggregate | Close | ShowStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """An accepted update, as the round remembers it."""
+
+    sha256: str
+    num_samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a round is opened with: the request, its times and the shapes of its base model."""
+
+    start: RoundStart
+    opened_at_s: float
+    base_shapes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def deadline_at_s(self) -> float:
+        return self.opened_at_s + self.start.timeout_s

@@ -1,0 +1,165 @@
+"""A round as a pure machine: event in, new state and effects out. No clock, socket or disk.
+
+OPEN ── k updates, or the deadline with at least min_updates ──▶ AGGREGATING
+  │                                                                │       │
+  └── the deadline with fewer ──▶ FAILED ◀── aggregation failed ───┘       │
+                                  COMPLETE ◀────────── model made ─────────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from propeller_fl.rounds._events import (
+    Acknowledge,
+    Aggregate,
+    AggregationFailed,
+    ClockTicked,
+    Close,
+    Effect,
+    Event,
+    KeepUpdate,
+    ModelMade,
+    Opening,
+    Receipt,
+    RecordRefusal,
+    ShowStatus,
+    UpdateArrived,
+    UpdateFacts,
+    UpdateUnreadable,
+)
+from propeller_fl.rounds._rules import refusal
+from propeller_fl.wire import Outcome, Phase, Reason, RoundStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The state of one round. ``accepted`` by proplet, ``refused`` counted by reason."""
+
+    opening: Opening
+    phase: Phase = Phase.OPEN
+    accepted: Mapping[str, Receipt] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
+    outcome: Outcome | None = None
+    detail: str = ""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Participants whose update is not in, in their own order."""
+        return tuple(p for p in self.opening.start.participants if p not in self.accepted)
+
+    def status(self) -> RoundStatus:
+        """What the world is told about it."""
+        start = self.opening.start
+        return RoundStatus(
+            round_id=start.round_id,
+            phase=self.phase,
+            start_sha256=start.digest(),
+            k_of_n=start.k_of_n,
+            participants=len(start.participants),
+            accepted=len(self.accepted),
+            refused=self.refused,
+            deadline_at_s=self.opening.deadline_at_s,
+            answered=tuple(self.accepted),
+            detail=self.detail,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What an event led to: the round as it is now, and what is to be done, in this order."""
+
+    round: Round
+    effects: tuple[Effect, ...] = ()
+
+
+def step(round_: Round, event: Event) -> Transition:
+    """Let ``event`` happen to ``round_``."""
+    match event:
+        case UpdateArrived(update):
+            return _update_arrived(round_, update)
+        case UpdateUnreadable(proplet_id, sha256, reason, detail):
+            return _refuse(round_, proplet_id, sha256, reason, detail)
+        case ClockTicked(now_s):
+            return _clock_ticked(round_, now_s)
+        case ModelMade(version):
+            return _model_made(round_, version)
+        case AggregationFailed(detail):
+            return _aggregation_failed(round_, detail)
+
+
+def resume(round_: Round) -> Transition:
+    """What a round found in the store after a restart still wants done."""
+    if round_.phase is Phase.AGGREGATING:
+        return Transition(round_, (_aggregate(round_), ShowStatus()))
+    return Transition(round_, (ShowStatus(),))
+
+
+def _update_arrived(round_: Round, update: UpdateFacts) -> Transition:
+    kept = round_.accepted.get(update.proplet_id)
+    if kept is not None:
+        if kept.sha256 == update.sha256:  # sent again because our answer was lost
+            return Transition(round_, (Acknowledge(update.proplet_id, update.sha256),))
+        reason, detail = Reason.DUPLICATE, "another update of this proplet is in; the first stands"
+        return _refuse(round_, update.proplet_id, update.sha256, reason, detail)
+    if round_.phase is not Phase.OPEN:
+        reason, detail = Reason.ROUND_CLOSED, f"the round is {round_.phase}"
+        return _refuse(round_, update.proplet_id, update.sha256, reason, detail)
+    refused = refusal(round_.opening, update)
+    if refused is not None:
+        return _refuse(round_, update.proplet_id, update.sha256, *refused)
+
+    receipt = Receipt(update.sha256, update.num_samples)
+    accepted = {**round_.accepted, update.proplet_id: receipt}
+    now = replace(round_, accepted=accepted)
+    effects = (KeepUpdate(update), Acknowledge(update.proplet_id, update.sha256))
+    if len(accepted) >= round_.opening.start.k_of_n:  # k reached
+        return _start_aggregation(now, Outcome.COMPLETE, effects)
+    return Transition(now, (*effects, ShowStatus()))
+
+
+def _clock_ticked(round_: Round, now_s: float) -> Transition:
+    if round_.phase is not Phase.OPEN or now_s < round_.opening.deadline_at_s:
+        return Transition(round_)
+    count, needed = len(round_.accepted), round_.opening.start.min_updates
+    if count >= needed:
+        return _start_aggregation(round_, Outcome.TIMEOUT)
+    return _fail(round_, f"{count} of at least {needed} updates at the deadline")
+
+
+def _start_aggregation(
+    round_: Round, outcome: Outcome, before: tuple[Effect, ...] = ()
+) -> Transition:
+    now = replace(round_, phase=Phase.AGGREGATING, outcome=outcome)
+    return Transition(now, (*before, _aggregate(now), ShowStatus()))
+
+
+def _aggregate(round_: Round) -> Aggregate:
+    assert round_.outcome is not None, "an aggregating round knows what it will be"
+    return Aggregate(tuple(sorted(round_.accepted)), round_.outcome)
+
+
+def _model_made(round_: Round, version: int) -> Transition:
+    if round_.phase is not Phase.AGGREGATING or round_.outcome is None:
+        return Transition(round_)
+    now = replace(round_, phase=Phase.COMPLETE)
+    return Transition(now, (Close(round_.outcome, version, ""), ShowStatus()))
+
+
+def _aggregation_failed(round_: Round, detail: str) -> Transition:
+    return _fail(round_, detail) if round_.phase is Phase.AGGREGATING else Transition(round_)
+
+
+def _fail(round_: Round, detail: str) -> Transition:
+    now = replace(round_, phase=Phase.FAILED, outcome=Outcome.FAILED, detail=detail)
+    return Transition(now, (Close(Outcome.FAILED, None, detail), ShowStatus()))
+
+
+def _refuse(round_: Round, proplet_id: str, sha256: str, reason: str, detail: str) -> Transition:
+    effects: tuple[Effect, ...] = (Acknowledge(proplet_id, sha256, str(reason), detail),)
+    if round_.phase.closed:  # its record is finished; the proplet is told all the same
+        return Transition(round_, effects)
+    refused = {**round_.refused, str(reason): round_.refused.get(str(reason), 0) + 1}
+    now = replace(round_, refused=refused)
+    return Transition(now, (RecordRefusal(proplet_id, str(reason), detail), *effects, ShowStatus()))

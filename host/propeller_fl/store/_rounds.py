@@ -1,0 +1,300 @@
+"""What the coordinator must not forget: rounds, updates, refusals, models, and what it owes.
+
+Times are seconds since the epoch. An update's arrays are kept as one float32 vector in the order
+of the base model's tensors, ready to be averaged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+
+from propeller_fl.rounds import Opening, Receipt, Round, UpdateFacts
+from propeller_fl.store._database import Database
+from propeller_fl.wire import (
+    Outcome,
+    Phase,
+    RoundComplete,
+    RoundStart,
+    Shapes,
+    Tensor,
+    model_version,
+)
+
+_SCHEMA_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE rounds (
+    round_id TEXT PRIMARY KEY, start TEXT NOT NULL, base_shapes TEXT NOT NULL,
+    opened_at_s REAL NOT NULL, phase TEXT NOT NULL, outcome TEXT, detail TEXT NOT NULL,
+    complete TEXT);
+CREATE INDEX rounds_by_phase ON rounds (phase);
+CREATE TABLE updates (
+    round_id TEXT NOT NULL REFERENCES rounds, proplet_id TEXT NOT NULL, sha256 TEXT NOT NULL,
+    num_samples INTEGER NOT NULL, metrics TEXT NOT NULL, vector BLOB NOT NULL,
+    received_at_s REAL NOT NULL, PRIMARY KEY (round_id, proplet_id)) WITHOUT ROWID;
+CREATE TABLE refusals (
+    id INTEGER PRIMARY KEY, round_id TEXT NOT NULL REFERENCES rounds, proplet_id TEXT NOT NULL,
+    reason TEXT NOT NULL, detail TEXT NOT NULL, at_s REAL NOT NULL);
+CREATE INDEX refusals_by_round ON refusals (round_id);
+CREATE TABLE models (
+    uri TEXT PRIMARY KEY, version INTEGER, sha256 TEXT NOT NULL, body BLOB NOT NULL,
+    round_id TEXT);
+CREATE INDEX models_by_version ON models (version);
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL,
+    retain INTEGER NOT NULL)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptUpdate:
+    """An accepted update as it goes into the aggregate; ``vector`` is float32, one-dimensional."""
+
+    proplet_id: str
+    num_samples: int
+    metrics: Mapping[str, float]
+    vector: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A message that was promised and is not known to have been taken by the broker."""
+
+    id: int
+    topic: str
+    payload: bytes
+    retain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoryLine:
+    """One thing that happened in a round."""
+
+    at_s: float
+    event: str
+    proplet_id: str = ""
+    detail: str = ""
+
+
+class RoundStore:
+    """The coordinator's database. One thread at a time; raises :class:`StoreError`."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = Database(path, _SCHEMA, _SCHEMA_VERSION)
+
+    def close(self) -> None:
+        """Nothing may be called afterwards."""
+        self._db.close()
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All or nothing, durable when it ends."""
+        return self._db.transaction()
+
+    # --- rounds
+
+    def open_round(self, opening: Opening) -> None:
+        """Add a round; its id must be new."""
+        self._db.execute(
+            "INSERT INTO rounds VALUES (?, ?, ?, ?, ?, NULL, '', NULL)",
+            opening.start.round_id,
+            opening.start.encode().decode(),
+            json.dumps(dict(opening.base_shapes)),
+            opening.opened_at_s,
+            Phase.OPEN.value,
+        )
+
+    def save_phase(self, round_: Round) -> None:
+        """Write where the round stands."""
+        self._db.execute(
+            "UPDATE rounds SET phase = ?, outcome = ?, detail = ? WHERE round_id = ?",
+            round_.phase.value,
+            round_.outcome and round_.outcome.value,
+            round_.detail,
+            round_.opening.start.round_id,
+        )
+
+    def save_completion(self, complete: RoundComplete) -> None:
+        """Write how the round ended."""
+        self._db.execute(
+            "UPDATE rounds SET complete = ? WHERE round_id = ?",
+            complete.encode().decode(),
+            complete.round_id,
+        )
+
+    def load_round(self, round_id: str) -> Round | None:
+        """The round with all that counted in it, or ``None``."""
+        row = self._db.execute(
+            "SELECT start, base_shapes, opened_at_s, phase, outcome, detail"
+            " FROM rounds WHERE round_id = ?",
+            round_id,
+        ).fetchone()
+        if row is None:
+            return None
+        start, base_shapes, opened_at_s, phase, outcome, detail = row
+        accepted = self._db.rows(
+            "SELECT proplet_id, sha256, num_samples FROM updates WHERE round_id = ?"
+            " ORDER BY received_at_s, proplet_id",
+            round_id,
+        )
+        refused = self._db.rows(
+            "SELECT reason, count(*) FROM refusals WHERE round_id = ? GROUP BY reason", round_id
+        )
+        shapes: Shapes = {name: tuple(shape) for name, shape in json.loads(base_shapes).items()}
+        return Round(
+            Opening(RoundStart.decode(start.encode()), opened_at_s, shapes),
+            phase=Phase(phase),
+            accepted={
+                str(proplet): Receipt(str(sha256), cast(int, samples))
+                for proplet, sha256, samples in accepted
+            },
+            refused={str(reason): cast(int, count) for reason, count in refused},
+            outcome=Outcome(outcome) if outcome else None,
+            detail=detail,
+        )
+
+    def load_open_rounds(self) -> list[Round]:
+        """Every round that has not ended, oldest first."""
+        rows = self._db.execute(
+            "SELECT round_id FROM rounds WHERE phase IN (?, ?) ORDER BY opened_at_s",
+            Phase.OPEN.value,
+            Phase.AGGREGATING.value,
+        ).fetchall()
+        rounds = (self.load_round(round_id) for (round_id,) in rows)
+        return [round_ for round_ in rounds if round_ is not None]
+
+    def completion(self, round_id: str) -> RoundComplete | None:
+        """How a round ended, or ``None`` while it has not."""
+        row = self._db.execute(
+            "SELECT complete FROM rounds WHERE round_id = ?", round_id
+        ).fetchone()
+        return RoundComplete.decode(row[0].encode()) if row and row[0] else None
+
+    def list_rounds(self, limit: int) -> list[tuple[Round, RoundComplete | None]]:
+        """The newest rounds first, at most ``limit``."""
+        rows = self._db.execute(
+            "SELECT round_id FROM rounds ORDER BY opened_at_s DESC LIMIT ?", limit
+        ).fetchall()
+        found = ((self.load_round(round_id), self.completion(round_id)) for (round_id,) in rows)
+        return [(round_, complete) for round_, complete in found if round_ is not None]
+
+    def story(self, round_id: str) -> list[StoryLine]:
+        """What happened in a round, in order of time."""
+        lines = [
+            StoryLine(cast(float, at_s), "accepted", str(proplet), f"{samples} samples")
+            for at_s, proplet, samples in self._db.rows(
+                "SELECT received_at_s, proplet_id, num_samples FROM updates WHERE round_id = ?",
+                round_id,
+            )
+        ]
+        lines += [
+            StoryLine(cast(float, at_s), "refused", str(proplet), f"{reason}: {detail}")
+            for at_s, proplet, reason, detail in self._db.rows(
+                "SELECT at_s, proplet_id, reason, detail FROM refusals WHERE round_id = ?",
+                round_id,
+            )
+        ]
+        return sorted(lines, key=lambda line: line.at_s)
+
+    # --- updates
+
+    def keep_update(
+        self, update: UpdateFacts, metrics: Mapping[str, float], vector: Tensor, at_s: float
+    ) -> None:
+        """Add an accepted update; ``vector`` is float32, one-dimensional."""
+        self._db.execute(
+            "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?)",
+            update.round_id,
+            update.proplet_id,
+            update.sha256,
+            update.num_samples,
+            json.dumps(dict(metrics)),
+            vector.astype("<f4", copy=False).tobytes(),
+            at_s,
+        )
+
+    def updates(self, round_id: str) -> Iterator[KeptUpdate]:
+        """The accepted updates of a round by proplet id, one at a time in memory."""
+        for proplet_id, samples, metrics, vector in self._db.rows(
+            "SELECT proplet_id, num_samples, metrics, vector FROM updates WHERE round_id = ?"
+            " ORDER BY proplet_id",
+            round_id,
+        ):
+            yield KeptUpdate(
+                str(proplet_id),
+                cast(int, samples),
+                json.loads(str(metrics)),
+                np.frombuffer(cast(bytes, vector), "<f4"),
+            )
+
+    def record_refusal(
+        self, round_id: str, proplet_id: str, reason: str, detail: str, at_s: float
+    ) -> None:
+        """Add a refused update to the round's record."""
+        self._db.execute(
+            "INSERT INTO refusals (round_id, proplet_id, reason, detail, at_s)"
+            " VALUES (?, ?, ?, ?, ?)",
+            round_id,
+            proplet_id,
+            reason,
+            detail,
+            at_s,
+        )
+
+    # --- models
+
+    def put_model(self, uri: str, body: bytes, round_id: str | None) -> str:
+        """Keep a model's document under its topic; returns its SHA-256.
+
+        A model that a round of ours made is never replaced by one from elsewhere.
+        """
+        sha256 = hashlib.sha256(body).hexdigest()
+        self._db.execute(
+            "INSERT INTO models VALUES (?, ?, ?, ?, ?) ON CONFLICT (uri) DO UPDATE"
+            " SET sha256 = excluded.sha256, body = excluded.body WHERE models.round_id IS NULL",
+            uri,
+            model_version(uri),
+            sha256,
+            body,
+            round_id,
+        )
+        return sha256
+
+    def model(self, uri: str) -> bytes | None:
+        """The document kept under this topic, or ``None``."""
+        row = self._db.execute("SELECT body FROM models WHERE uri = ?", uri).fetchone()
+        return cast(bytes, row[0]) if row else None
+
+    def latest_version(self) -> int:
+        """The highest version ever seen, or -1."""
+        row: Any = self._db.execute("SELECT max(version) FROM models").fetchone()
+        return -1 if row[0] is None else cast(int, row[0])
+
+    # --- outbox
+
+    def owe(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        """Promise to publish; part of the transaction that makes the promise true."""
+        self._db.execute(
+            "INSERT INTO outbox (topic, payload, retain) VALUES (?, ?, ?)", topic, payload, retain
+        )
+
+    def owed(self, after: int = 0) -> list[Owed]:
+        """What is still to be published, oldest first, with ids above ``after``."""
+        rows = self._db.rows(
+            "SELECT id, topic, payload, retain FROM outbox WHERE id > ? ORDER BY id", after
+        )
+        return [
+            Owed(cast(int, id_), str(topic), cast(bytes, payload), bool(retain))
+            for id_, topic, payload, retain in rows
+        ]
+
+    def settle(self, owed_ids: list[int]) -> None:
+        """The broker has these."""
+        for owed_id in owed_ids:
+            self._db.execute("DELETE FROM outbox WHERE id = ?", owed_id)

@@ -1,0 +1,5 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+from tests.support.brokers import broker  # noqa: F401

@@ -1,0 +1,309 @@
+"""The coordinator on a real broker; the test plays manager, proplets, model server and operator."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from propeller_fl.config import CoordinatorConfig
+from propeller_fl.coordinator import Coordinator
+from propeller_fl.link import Link, LinkLoop
+from propeller_fl.store import RoundStore
+from propeller_fl.wire import Topics
+from tests.support.brokers import RunningBroker
+from tests.support.peers import Peer, peer_at
+from tests.support.wait import wait_until
+
+V0 = {"w": [0.0, 0.0, 0.0], "b": 0.0, "version": 0}
+CONFIG = CoordinatorConfig(model_grace_s=0.3, max_update_bytes=2_000)
+
+
+@contextlib.contextmanager
+def coordinator(broker: RunningBroker, directory: Path, prefix: str = "") -> Iterator[Coordinator]:
+    store = RoundStore(directory / "rounds.db")
+    with LinkLoop() as loop:
+        link = Link(loop, broker.address, "coordinator")
+        service = Coordinator(link, Topics(prefix), CONFIG, store)
+        service.start()
+        link.wait_connected(10)
+        try:
+            yield service
+        finally:
+            service.stop()
+            link.close()
+            store.close()
+
+
+@pytest.fixture
+def peer(broker: RunningBroker) -> Iterator[Peer]:
+    with peer_at(broker.address) as peer:
+        peer.publish("fl/models/global_model_v0", V0, retain=True)
+        yield peer
+
+
+def start(round_id: str = "r-1", **changes: Any) -> dict[str, Any]:
+    return {
+        "round_id": round_id,
+        "model_uri": "fl/models/global_model_v0",
+        "task_wasm_image": "builtin:linear",
+        "participants": ["proplet-1", "proplet-2", "proplet-3"],
+        "hyperparams": {"epochs": 1, "lr": 0.01, "batch_size": 16},
+        "k_of_n": 3,
+        "timeout_s": 60,
+    } | changes
+
+
+def update(
+    proplet_id: str, value: float = 1.0, samples: int = 10, **changes: Any
+) -> dict[str, Any]:
+    return {
+        "round_id": "r-1",
+        "proplet_id": proplet_id,
+        "base_model_uri": "fl/models/global_model_v0",
+        "num_samples": samples,
+        "metrics": {"loss": value},
+        "update": {"w": [value, 2 * value, 3 * value], "b": -value},
+    } | changes
+
+
+def open_round(peer: Peer, **changes: Any) -> None:
+    message = start(**changes)
+    peer.subscribe(f"fl/rounds/{message['round_id']}/+", "fl/models/publish")
+    peer.subscribe(
+        *(
+            f"fl/rounds/{message['round_id']}/acks/{p}"
+            for p in ("proplet-1", "proplet-2", "proplet-3", "stranger")
+        )
+    )
+    peer.publish("fl/rounds/start", message)
+    peer.wait_for(f"fl/rounds/{message['round_id']}/status", lambda s: s["phase"] == "open")
+
+
+def acked(peer: Peer, proplet_id: str, status: str) -> Any:
+    return peer.wait_for(f"fl/rounds/r-1/acks/{proplet_id}", lambda a: a["status"] == status)
+
+
+def test_k_of_n_updates_make_the_sample_weighted_mean(
+    broker: RunningBroker, peer: Peer, tmp_path: Path
+) -> None:
+    with coordinator(broker, tmp_path):
+        open_round(peer, k_of_n=2)
+        peer.publish("fml/updates", update("proplet-1", 1.0, samples=10))
+        peer.publish("fml/updates", update("proplet-3", 4.0, samples=30))
+        complete = peer.wait_for("fl/rounds/r-1/complete")
+        model = peer.wait_for("fl/models/publish")
+    mean = np.average([1.0, 4.0], weights=[10, 30])
+    assert model == {"w": [mean, 2 * mean, 3 * mean], "b": -mean, "version": 1}
+    assert complete["status"] == "complete"
+    assert complete["model_version"] == 1
+    assert complete["model_topic"] == "fl/models/global_model_v1"
+    assert (complete["num_updates"], complete["total_samples"]) == (2, 40)
+    assert complete["metrics"] == {"loss": mean}
+    assert complete["missing"] == ["proplet-2"]
+    assert complete["sha256"] == hashlib.sha256(peer.heard("fl/models/publish")[0]).hexdigest()
+
+
+def test_the_deadline_with_some_updates_makes_a_model(
+    broker: RunningBroker, peer: Peer, tmp_path: Path
+) -> None:
+    with coordinator(broker, tmp_path):
+        open_round(peer, timeout_s=1.5)
+        peer.publish("fml/updates", update("proplet-2", 2.0))
+        complete = peer.wait_for("fl/rounds/r-1/complete")
+        model = peer.wait_for("fl/models/publish")
+    assert complete["status"] == "timeout"
+    assert complete["missing"] == ["proplet-1", "proplet-3"]
+    assert model["w"] == [2.0, 4.0, 6.0]
+
+
+def test_the_deadline_with_too_few_updates_keeps_the_old_model(
+    broker: RunningBroker, peer: Peer, tmp_path: Path
+) -> None:
+    with coordinator(broker, tmp_path):
+        open_round(peer, timeout_s=1, min_updates=2)
+        peer.publish("fml/updates", update("proplet-2", 2.0))
+        complete = peer.wait_for("fl/rounds/r-1/complete")
+        status = peer.wait_for("fl/rounds/r-1/status", lambda s: s["phase"] == "failed")
+    assert complete["status"] == "failed"
+    assert complete["model_topic"] == "fl/models/global_model_v0"
+    assert complete["detail"] == status["detail"] == "1 of at least 2 updates at the deadline"
+    assert peer.heard("fl/models/publish") == []
+
+
+REFUSED = {
+    "not_participant": update("stranger"),
+    "stale_base_model": update("proplet-1", base_model_uri="fl/models/global_model_v7"),
+    "missing_tensor": update("proplet-1", update={"w": [1, 2, 3]}),
+    "extra_tensor": update("proplet-1", update={"w": [1, 2, 3], "b": 1, "c": 1}),
+    "wrong_shape": update("proplet-1", update={"w": [1, 2], "b": 1}),
+    "not_finite": update("proplet-1", value=float("nan")),
+    "bad_num_samples": update("proplet-1", samples=0),
+    "bad_field": update("proplet-1", update={"w": [1, [2], 3], "b": 1}),
+    "missing_field": update("proplet-1", base_model_uri=None),
+    "too_large": update("proplet-1", metrics={f"m{i}": 0.0 for i in range(500)}),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_a_bad_update_is_refused_with_its_reason_and_spoils_nothing(
+    broker: RunningBroker, peer: Peer, tmp_path: Path, reason: str
+) -> None:
+    bad = REFUSED[reason]
+    with coordinator(broker, tmp_path):
+        open_round(peer, k_of_n=1)
+        peer.publish("fml/updates", bad)
+        assert acked(peer, bad["proplet_id"], "refused")["reason"] == reason
+        peer.publish("fml/updates", update("proplet-2", 3.0))
+        complete = peer.wait_for("fl/rounds/r-1/complete")
+    assert complete["refused"] == {reason: 1}
+    assert complete["num_updates"] == 1
+
+
+def test_updates_of_nobody_are_dropped_and_the_round_goes_on(
+    broker: RunningBroker, peer: Peer, tmp_path: Path
+) -> None:
+    with coordinator(broker, tmp_path):
+        open_round(peer, k_of_n=1)
+        for junk in (b"", b"{", b"\xbf", b"[]", b"[" * 100_000, b'{"round_id": 5}'):
+            peer.publish("fml/updates", junk)
+        peer.publish("fml/updates", update("proplet-2"))
+        assert peer.wait_for("fl/rounds/r-1/complete")["refused"] == {}
+
+
+def test_the_first_update_stands_and_the_same_bytes_are_only_acknowledged(
+    broker: RunningBroker, peer: Peer, tmp_path: Path
+) -> None:
+    with coordinator(broker, tmp_path):
+        open_round(peer, k_of_n=2)
+        first = update("proplet-1", 1.0)
+        peer.publish("fml/updates", first)
+        acked(peer, "proplet-1", "accepted")
+        peer.publish("fml/updates", first)
+        wait_until(
+            lambda: len(peer.heard("fl/rounds/r-1/acks/proplet-1")) == 2, 10, "a second answer"
+        )
+        peer.publish("fml/updates", update("proplet-1", 5.0))
+        assert acked(peer, "proplet-1", "refused")["reason"] == "duplicate"
+        peer.publish("fml/updates", update("proplet-2", 1.0))
+        complete = peer.wait_for("fl/rounds/r-1/complete")
+        assert peer.wait_for("fl/models/publish")["w"] == [1.0, 2.0, 3.0]
+        assert complete["num_updates"] == 2
+
+        peer.publish("fml/updates", first)  # its answer was lost, say
+        wait_until(
+            lambda: len(peer.heard("fl/rounds/r-1/acks/proplet-1")) == 4, 10, "a fourth answer"
+        )
+        last = json.loads(peer.heard("fl/rounds/r-1/acks/proplet-1")[-1])
+        assert last["status"] == "accepted"
+        peer.publish("fml/updates", update("proplet-3"))
+        assert acked(peer, "proplet-3", "refused")["reason"] == "round_closed"
+
+
+def test_an_update_for_no_round_is_refused(
+    broker: RunningBroker, peer: Peer, tmp_path: Path
+) -> None:
+    peer.subscribe("fl/rounds/r-1/acks/proplet-1")
+    with coordinator(broker, tmp_path):
+        peer.publish("fml/updates", update("proplet-1"))
+        assert acked(peer, "proplet-1", "refused")["reason"] == "unknown_round"
+
+
+def test_a_restart_keeps_the_round_its_updates_and_its_deadline(
+    broker: RunningBroker, peer: Peer, tmp_path: Path
+) -> None:
+    with coordinator(broker, tmp_path):
+        open_round(peer, k_of_n=2)
+        deadline = peer.wait_for("fl/rounds/r-1/status")["deadline_at_s"]
+        peer.publish("fml/updates", update("proplet-1", 1.0))
+        acked(peer, "proplet-1", "accepted")
+    peer.publish("fml/updates", update("proplet-2", 3.0))  # while it is away
+    with coordinator(broker, tmp_path):
+        assert peer.wait_for("fl/rounds/r-1/complete")["num_updates"] == 2
+        assert peer.wait_for("fl/models/publish")["w"] == [2.0, 4.0, 6.0]
+        statuses = [json.loads(s) for s in peer.heard("fl/rounds/r-1/status")]
+        assert {s["deadline_at_s"] for s in statuses} == {deadline}
+    with coordinator(broker, tmp_path):  # nothing happens twice
+        open_round(peer, round_id="r-2", k_of_n=1)
+        peer.publish("fml/updates", update("proplet-1", round_id="r-2"))
+        assert peer.wait_for("fl/rounds/r-2/complete")["model_version"] == 2
+
+
+def test_versions_go_on_from_the_highest_that_was_ever_published(
+    broker: RunningBroker, peer: Peer, tmp_path: Path
+) -> None:
+    peer.publish("fl/models/global_model_v7", V0 | {"version": 7}, retain=True)
+    with coordinator(broker, tmp_path):
+        open_round(peer, k_of_n=1, model_uri="fl/models/global_model_v7")
+        peer.publish("fml/updates", update("proplet-1", base_model_uri="fl/models/global_model_v7"))
+        assert peer.wait_for("fl/rounds/r-1/complete")["model_version"] == 8
+
+
+BAD_STARTS = {
+    "unknown_model": {"model_uri": "fl/models/global_model_v9"},
+    "missing_field": {"hyperparams": None},
+    "bad_field": {"k_of_n": 4},
+    "bad_id": {"participants": ["a/b"]},
+}
+
+
+@pytest.mark.parametrize("reason", BAD_STARTS)
+def test_a_bad_start_is_refused_with_its_reason(
+    broker: RunningBroker, peer: Peer, tmp_path: Path, reason: str
+) -> None:
+    peer.subscribe("fl/rounds/r-1/+")
+    with coordinator(broker, tmp_path):
+        peer.publish("fl/rounds/start", start(**BAD_STARTS[reason]))
+        status = peer.wait_for("fl/rounds/r-1/status")
+    assert (status["phase"], status["reason"]) == ("refused", reason)
+    assert status["detail"]
+
+
+def test_the_same_start_twice_does_nothing_and_another_under_its_id_is_refused(
+    broker: RunningBroker, peer: Peer, tmp_path: Path
+) -> None:
+    with coordinator(broker, tmp_path):
+        open_round(peer)
+        peer.publish("fl/rounds/start", start())
+        peer.publish("fl/rounds/start", start(k_of_n=1))
+        status = peer.wait_for("fl/rounds/r-1/status", lambda s: s["phase"] == "refused")
+        assert status["reason"] == "round_id_used"
+        peer.publish("fml/updates", update("proplet-1"))
+        acked(peer, "proplet-1", "accepted")
+    with peer_at(broker.address) as onlooker:  # the retained status is still the round's own
+        onlooker.subscribe("fl/rounds/r-1/status")
+        assert onlooker.wait_for("fl/rounds/r-1/status")["k_of_n"] == 3
+
+
+def test_a_round_that_evaluates_averages_metrics_and_makes_no_model(
+    broker: RunningBroker, peer: Peer, tmp_path: Path
+) -> None:
+    with coordinator(broker, tmp_path):
+        open_round(peer, k_of_n=2, mode="evaluate")
+        peer.publish("fml/updates", update("proplet-3"))
+        assert acked(peer, "proplet-3", "refused")["reason"] == "extra_tensor"
+        for proplet, loss, samples in (("proplet-1", 1.0, 30), ("proplet-2", 5.0, 10)):
+            message = update(proplet, samples=samples, metrics={"loss": loss}, update={})
+            peer.publish("fml/updates", message)
+        complete = peer.wait_for("fl/rounds/r-1/complete")
+    assert complete["metrics"] == {"loss": 2.0}
+    assert complete["model_topic"] == "fl/models/global_model_v0"
+    assert peer.heard("fl/models/publish") == []
+
+
+def test_a_prefix_goes_before_every_topic(broker: RunningBroker, tmp_path: Path) -> None:
+    prefix = "m/tenant/c/channel"
+    with peer_at(broker.address) as peer, coordinator(broker, tmp_path, prefix):
+        peer.subscribe(f"{prefix}/fl/rounds/r-1/+")
+        peer.publish(f"{prefix}/fl/models/global_model_v0", V0, retain=True)
+        peer.publish(f"{prefix}/fl/rounds/start", start(k_of_n=1))
+        peer.wait_for(f"{prefix}/fl/rounds/r-1/status")
+        peer.publish(f"{prefix}/fml/updates", update("proplet-1"))
+        complete = peer.wait_for(f"{prefix}/fl/rounds/r-1/complete")
+    assert complete["model_topic"] == "fl/models/global_model_v1"

@@ -1,0 +1,69 @@
+"""A plain MQTT peer for tests: it plays whatever side is not under test."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from propeller_fl.link import BrokerAddress, Incoming, Link, LinkLoop
+
+from .wait import wait_until
+
+
+class Peer:
+    """Keeps all it hears, in order; publishes and waits for the broker's answer."""
+
+    def __init__(self, loop: LinkLoop, address: BrokerAddress) -> None:
+        self._lock = threading.Lock()
+        self._heard: list[tuple[str, bytes]] = []
+        self._link = Link(loop, address, f"peer-{uuid.uuid4().hex[:8]}", clean_session=True)
+        self._link.start()
+        self._link.wait_connected(10)
+
+    def subscribe(self, *topics: str) -> None:
+        for topic in topics:
+            self._link.subscribe(topic, self._hear).wait(10)
+
+    def publish(self, topic: str, payload: bytes | dict[str, Any], *, retain: bool = False) -> None:
+        data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        self._link.publish(topic, data, retain=retain).wait(10)
+
+    def heard(self, topic: str) -> list[bytes]:
+        with self._lock:
+            return [payload for at, payload in self._heard if at == topic]
+
+    def wait_for(
+        self,
+        topic: str,
+        that: Callable[[Any], bool] = lambda message: True,
+        *,
+        timeout_s: float = 15,
+    ) -> Any:
+        """The first JSON message on ``topic`` for which ``that`` holds."""
+
+        def find() -> list[Any]:
+            return [m for m in map(json.loads, self.heard(topic)) if that(m)][:1]
+
+        return wait_until(find, timeout_s, f"a message on {topic}")[0]
+
+    def close(self) -> None:
+        self._link.close(2)
+
+    def _hear(self, incoming: Incoming) -> None:
+        with self._lock:
+            self._heard.append((incoming.topic, incoming.payload))
+        incoming.ack()
+
+
+@contextlib.contextmanager
+def peer_at(address: BrokerAddress) -> Iterator[Peer]:
+    with LinkLoop(name="peer") as loop:
+        peer = Peer(loop, address)
+        try:
+            yield peer
+        finally:
+            peer.close()
