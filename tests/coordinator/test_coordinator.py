@@ -245,7 +245,7 @@ def test_versions_go_on_from_the_highest_that_was_ever_published(
         assert peer.wait_for("fl/rounds/r-1/complete")["model_version"] == 8
 
 
-BAD_STARTS = {
+BAD_STARTS: dict[str, dict[str, Any]] = {
     "unknown_model": {"model_uri": "fl/models/global_model_v9"},
     "missing_field": {"hyperparams": None},
     "bad_field": {"k_of_n": 4},

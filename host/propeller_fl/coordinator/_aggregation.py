@@ -66,6 +66,7 @@ def completion(
         model_topic=uri,
         num_updates=len(round_.accepted),
         total_samples=sum(receipt.num_samples for receipt in round_.accepted.values()),
+        update_bytes=sum(receipt.size_bytes for receipt in round_.accepted.values()),
         completed_at=datetime.fromtimestamp(now_s, UTC).isoformat().replace("+00:00", "Z"),
         sha256=sha256,
         metrics=mean_metrics(_reports(store.updates(start.round_id))),

@@ -257,7 +257,9 @@ class Coordinator:
                 if waiting is None:
                     until_s = now_s + self._config.model_grace_s
                     self._waiting[start.round_id] = _Waiting(start, until_s, incoming)
-                    return  # the broker keeps it until its model is here or time is up
+                    # asking for it by name makes the broker send what it retains, again
+                    self._link.subscribe(self._topics.absolute(start.model_uri), self._inbox.put)
+                    return  # the broker keeps the start until its model is here or time is up
                 if now_s < waiting.until_s:
                     return
                 self._refuse(
@@ -272,7 +274,8 @@ class Coordinator:
             case AlreadyKnown():
                 _log.info("asked for again", extra={"round_id": start.round_id})
                 self._show(start.round_id)
-        self._waiting.pop(start.round_id, None)
+        if self._waiting.pop(start.round_id, None) is not None:
+            self._link.unsubscribe(self._topics.absolute(start.model_uri))
         self._said.append(incoming.ack)
 
     def _judge_waiting(self) -> None:

@@ -48,6 +48,7 @@ def read_update(payload: bytes, sha256: str, max_bytes: int) -> ReadUpdate | Unr
         num_samples=update.num_samples,
         shapes=shapes_of(update.tensors),
         sha256=sha256,
+        size_bytes=len(payload),
     )
     return ReadUpdate(facts, update.metrics, update.tensors)
 

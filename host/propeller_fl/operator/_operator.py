@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self
 
 from propeller_fl.errors import LinkError, MessageError, RequestError
 from propeller_fl.link import BrokerAddress, Incoming, Link, LinkLoop
@@ -27,7 +27,9 @@ _log = logging.getLogger(__name__)
 
 RoundEvent = RoundStatus | LaunchReport | RoundComplete
 
-T = TypeVar("T")
+_FIRST_LULL_S: Final = 0.25
+_LONGEST_LULL_S: Final = 4.0
+_SUBSCRIBE_S: Final = 10.0
 
 
 class Operator:
@@ -136,16 +138,21 @@ class Operator:
 
 
 class _Subscription:
-    """Messages on some topics while the block lasts."""
+    """Messages on some topics while the block lasts, the same bytes again left out.
+
+    What is published retained while a broker takes our SUBSCRIBE can reach us neither as retained
+    nor as new (seen with the embedded broker), so in a lull we subscribe again and are sent what
+    is retained now.
+    """
 
     def __init__(self, link: Link, *topics: str) -> None:
         self._link = link
         self._names = topics
         self._inbox: queue.SimpleQueue[Incoming] = queue.SimpleQueue()
+        self._last: dict[str, bytes] = {}
 
     def __enter__(self) -> Self:
-        for topic in self._names:
-            self._link.subscribe(topic, self._inbox.put).wait(10)
+        self._subscribe()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -153,13 +160,22 @@ class _Subscription:
             self._link.unsubscribe(topic)
 
     def with_topics_until(self, deadline_s: float) -> Iterator[tuple[str, bytes]]:
+        lull_s = _FIRST_LULL_S
         while (left_s := deadline_s - time.monotonic()) > 0:
             try:
-                incoming = self._inbox.get(timeout=left_s)
+                incoming = self._inbox.get(timeout=min(left_s, lull_s))
             except queue.Empty:
-                return
+                self._subscribe()
+                lull_s = min(2 * lull_s, _LONGEST_LULL_S)
+                continue
             incoming.ack()
-            yield incoming.topic, incoming.payload
+            if self._last.get(incoming.topic) != incoming.payload:
+                self._last[incoming.topic] = incoming.payload
+                yield incoming.topic, incoming.payload
+
+    def _subscribe(self) -> None:
+        for delivery in [self._link.subscribe(topic, self._inbox.put) for topic in self._names]:
+            delivery.wait(_SUBSCRIBE_S)
 
     def until(self, deadline_s: float) -> Iterator[bytes]:
         return (payload for _, payload in self.with_topics_until(deadline_s))

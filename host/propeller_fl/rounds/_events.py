@@ -12,7 +12,8 @@ from propeller_fl.wire import Outcome, RoundStart, Shapes
 class UpdateFacts:
     """All the rules need to know of an update; the arrays themselves stay outside.
 
-    ``sha256`` is that of its bytes. ``proplet_id`` is the identity that counts: the topic's.
+    ``sha256`` and ``size_bytes`` are those of the document. ``proplet_id`` is the identity that
+    counts: the topic's.
     """
 
     round_id: str
@@ -21,6 +22,7 @@ class UpdateFacts:
     num_samples: int
     shapes: Shapes
     sha256: str
+    size_bytes: int
 
 
 # --- events
@@ -127,6 +129,7 @@ class Receipt:
 
     sha256: str
     num_samples: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ def _update_arrived(round_: Round, update: UpdateFacts) -> Transition:
     if refused is not None:
         return _refuse(round_, update.proplet_id, update.sha256, *refused)
 
-    receipt = Receipt(update.sha256, update.num_samples)
+    receipt = Receipt(update.sha256, update.num_samples, update.size_bytes)
     accepted = {**round_.accepted, update.proplet_id: receipt}
     now = replace(round_, accepted=accepted)
     effects = (KeepUpdate(update), Acknowledge(update.proplet_id, update.sha256))

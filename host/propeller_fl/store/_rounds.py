@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 
 import numpy as np
 
+from propeller_fl.errors import StoreError
 from propeller_fl.rounds import Opening, Receipt, Round, UpdateFacts
 from propeller_fl.store._database import Database
 from propeller_fl.wire import (
@@ -37,8 +38,9 @@ CREATE TABLE rounds (
 CREATE INDEX rounds_by_phase ON rounds (phase);
 CREATE TABLE updates (
     round_id TEXT NOT NULL REFERENCES rounds, proplet_id TEXT NOT NULL, sha256 TEXT NOT NULL,
-    num_samples INTEGER NOT NULL, metrics TEXT NOT NULL, vector BLOB NOT NULL,
-    received_at_s REAL NOT NULL, PRIMARY KEY (round_id, proplet_id)) WITHOUT ROWID;
+    num_samples INTEGER NOT NULL, size_bytes INTEGER NOT NULL, metrics TEXT NOT NULL,
+    vector BLOB NOT NULL, received_at_s REAL NOT NULL,
+    PRIMARY KEY (round_id, proplet_id)) WITHOUT ROWID;
 CREATE TABLE refusals (
     id INTEGER PRIMARY KEY, round_id TEXT NOT NULL REFERENCES rounds, proplet_id TEXT NOT NULL,
     reason TEXT NOT NULL, detail TEXT NOT NULL, at_s REAL NOT NULL);
@@ -93,6 +95,21 @@ class RoundStore:
         """Nothing may be called afterwards."""
         self._db.close()
 
+    def check(self) -> str:
+        """Read every page and every reference; says in a line what is there."""
+        [verdict] = self._db.execute("PRAGMA integrity_check(1)").fetchone()
+        dangling = self._db.execute("PRAGMA foreign_key_check").fetchone()
+        if verdict != "ok" or dangling:
+            raise StoreError(
+                f"database {self._db.path} is damaged: {dangling or verdict}",
+                hint="restore it from a backup, or move it away to start afresh",
+            )
+        counts = [
+            f"{self._db.execute(f'SELECT count(*) FROM {table}').fetchone()[0]} {table}"
+            for table in ("rounds", "updates", "models")
+        ]
+        return f"{self._db.path} is sound: {', '.join(counts)}"
+
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing, durable when it ends."""
         return self._db.transaction()
@@ -139,7 +156,7 @@ class RoundStore:
             return None
         start, base_shapes, opened_at_s, phase, outcome, detail = row
         accepted = self._db.rows(
-            "SELECT proplet_id, sha256, num_samples FROM updates WHERE round_id = ?"
+            "SELECT proplet_id, sha256, num_samples, size_bytes FROM updates WHERE round_id = ?"
             " ORDER BY received_at_s, proplet_id",
             round_id,
         )
@@ -151,8 +168,8 @@ class RoundStore:
             Opening(RoundStart.decode(start.encode()), opened_at_s, shapes),
             phase=Phase(phase),
             accepted={
-                str(proplet): Receipt(str(sha256), cast(int, samples))
-                for proplet, sha256, samples in accepted
+                str(proplet): Receipt(str(sha256), cast(int, samples), cast(int, size_bytes))
+                for proplet, sha256, samples, size_bytes in accepted
             },
             refused={str(reason): cast(int, count) for reason, count in refused},
             outcome=Outcome(outcome) if outcome else None,
@@ -209,11 +226,12 @@ class RoundStore:
     ) -> None:
         """Add an accepted update; ``vector`` is float32, one-dimensional."""
         self._db.execute(
-            "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             update.round_id,
             update.proplet_id,
             update.sha256,
             update.num_samples,
+            update.size_bytes,
             json.dumps(dict(metrics)),
             vector.astype("<f4", copy=False).tobytes(),
             at_s,
@@ -298,3 +316,15 @@ class RoundStore:
         """The broker has these."""
         for owed_id in owed_ids:
             self._db.execute("DELETE FROM outbox WHERE id = ?", owed_id)
+
+
+def check_store(path: Path) -> str:
+    """Open a coordinator's store, check all of it and say in a line what it holds.
+
+    Raises :class:`StoreError` when it is not sound.
+    """
+    store = RoundStore(path)
+    try:
+        return store.check()
+    finally:
+        store.close()

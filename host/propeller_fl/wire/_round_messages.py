@@ -267,7 +267,8 @@ class RoundComplete:
     """The end of a round, as Propeller's demo publishes it, and what we add.
 
     ``model_version`` and ``model_topic`` are the current model's: the new one, or, when the round
-    failed, the one it started from. ``metrics`` are means weighted by ``num_samples``.
+    failed, the one it started from. ``metrics`` are means weighted by ``num_samples``;
+    ``update_bytes`` is what the updates that counted weighed on the wire.
     """
 
     round_id: str
@@ -277,6 +278,7 @@ class RoundComplete:
     num_updates: int
     total_samples: int
     completed_at: str
+    update_bytes: int = 0
     sha256: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
@@ -295,6 +297,7 @@ class RoundComplete:
             num_updates=fields.integer("num_updates", low=0, high=MAX_PARTICIPANTS),
             total_samples=fields.integer("total_samples", low=0, high=2**63),
             completed_at=fields.text("completed_at"),
+            update_bytes=fields.integer("update_bytes", 0, low=0, high=2**63),
             sha256=fields.text("sha256", ""),
             metrics=fields.scalars("metrics"),
             refused={key: int(count) for key, count in fields.scalars("refused").items()},
@@ -311,6 +314,7 @@ class RoundComplete:
             num_updates=self.num_updates,
             total_samples=self.total_samples,
             completed_at=self.completed_at,
+            update_bytes=self.update_bytes,
             sha256=self.sha256,
             metrics=dict(self.metrics),
             refused=dict(self.refused),

@@ -1,0 +1,40 @@
+# The two commands a newcomer needs are `make demo` and `make test`. Each does its own set-up.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help demo test lint format firmware-test clean
+
+help:
+	@echo "make demo           train on digits with ten proplets and show how it goes"
+	@echo "make test           lint, types and every test this machine can run"
+	@echo "make firmware-test  build the firmware and run it in native_sim and QEMU (needs a Zephyr workspace)"
+	@echo "make clean          remove what the others made"
+
+# Each set of dependencies is installed once, and again when pyproject.toml changes.
+$(VENV)/installed-%: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; set PYTHON=… to one"; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing propeller-fl[$*] into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+	@touch $@
+
+demo: $(VENV)/installed-demo
+	$(BIN)/propeller-fl demo
+
+test: $(VENV)/installed-dev lint
+	$(BIN)/pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,244 @@
+"""`propeller-fl round …`"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from propeller_fl.cli._context import (
+    Context,
+    as_json,
+    fails_clearly,
+    pass_context,
+    print_json,
+    print_table,
+)
+from propeller_fl.errors import RequestError
+from propeller_fl.operator import Operator, RoundEvent
+from propeller_fl.rounds import Round
+from propeller_fl.store import RoundStore
+from propeller_fl.wire import LaunchReport, Outcome, Phase, RoundComplete, RoundStart
+
+_WATCH_MARGIN_S = 30.0  # past the deadline, for aggregation and the way here
+
+
+@click.group("round")
+def group() -> None:
+    """Start, watch and look into rounds."""
+
+
+@group.command()
+@click.argument("file", type=click.File("rb"), required=False)
+@click.option("--round-id", help="Default: made from the time.")
+@click.option("--model-uri", help="Default: the newest global model.")
+@click.option("--image", help="Wasm image: builtin:softmax, a path, oci://…")
+@click.option("--participants", metavar="ID,ID,…")
+@click.option("--k", "k_of_n", type=int, help="Updates to wait for; default: all participants.")
+@click.option("--timeout-s", type=float, default=60.0, show_default=True)
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A hyperparameter.")
+@click.option("--watch/--no-watch", default=True, help="Wait for its end.", show_default=True)
+@as_json
+@pass_context
+@fails_clearly
+def start(
+    context: Context,
+    file: Any,
+    round_id: str | None,
+    model_uri: str | None,
+    image: str | None,
+    participants: str | None,
+    k_of_n: int | None,
+    timeout_s: float,
+    params: tuple[str, ...],
+    watch: bool,
+    as_json: bool,
+) -> None:
+    """Start a round from FILE (a RoundStart message, - for standard input) or from options.
+
+    Ends with status 0 when the round yields a model.
+    """
+    with context.operator() as operator:
+        if file is not None:
+            message = RoundStart.decode(file.read())
+        else:
+            if not image or not participants:
+                raise click.UsageError("without FILE, --image and --participants are needed")
+            names = [name.strip() for name in participants.split(",")]
+            document = {
+                "round_id": round_id or f"r-{datetime.now(UTC):%Y%m%d-%H%M%S}",
+                "model_uri": model_uri or _newest_model(operator),
+                "task_wasm_image": image,
+                "participants": names,
+                "hyperparams": dict(_hyperparam(param) for param in params),
+                "k_of_n": k_of_n or len(names),
+                "timeout_s": timeout_s,
+            }
+            message = RoundStart.decode(json.dumps(document).encode())
+        operator.start_round(message)
+        if not watch:
+            click.echo(message.round_id)
+            return
+        _follow(operator, message.round_id, message.timeout_s + _WATCH_MARGIN_S, as_json)
+
+
+@group.command()
+@click.argument("round_id")
+@click.option("--timeout-s", type=float, default=3600.0, show_default=True)
+@as_json
+@pass_context
+@fails_clearly
+def watch(context: Context, round_id: str, timeout_s: float, as_json: bool) -> None:
+    """Follow a round until it ends. Status 0 when it yields a model."""
+    with context.operator() as operator:
+        _follow(operator, round_id, timeout_s, as_json)
+
+
+@group.command("list")
+@click.option("--limit", default=20, show_default=True)
+@as_json
+@pass_context
+@fails_clearly
+def list_(context: Context, limit: int, as_json: bool) -> None:
+    """The newest rounds, from the coordinator's store."""
+    rows = _open_store(context).list_rounds(limit)
+    if as_json:
+        print_json([_summary(round_, complete) for round_, complete in rows])
+        return
+    print_table(
+        ["round", "opened", "phase", "updates", "model"],
+        [
+            [
+                round_.opening.start.round_id,
+                _time(round_.opening.opened_at_s),
+                complete.status if complete else round_.phase,
+                f"{len(round_.accepted)}/{round_.opening.start.k_of_n}",
+                complete.model_topic if complete else "",
+            ]
+            for round_, complete in rows
+        ],
+    )
+
+
+@group.command()
+@click.argument("round_id")
+@as_json
+@pass_context
+@fails_clearly
+def show(context: Context, round_id: str, as_json: bool) -> None:
+    """The story of a round, from the coordinator's store."""
+    store = _open_store(context)
+    round_ = store.load_round(round_id)
+    if round_ is None:
+        raise RequestError(f"there is no round {round_id}", hint="`propeller-fl round list`")
+    complete, story = store.completion(round_id), store.story(round_id)
+    if as_json:
+        lines = [
+            {
+                "at": _time(line.at_s),
+                "event": line.event,
+                "proplet_id": line.proplet_id,
+                "detail": line.detail,
+            }
+            for line in story
+        ]
+        print_json(_summary(round_, complete) | {"story": lines})
+        return
+    begin_s = round_.opening.opened_at_s
+    start_ = round_.opening.start
+    click.echo(
+        f"{_time(begin_s)}  opened on {start_.model_uri}: {start_.k_of_n} of "
+        f"{len(start_.participants)} within {start_.timeout_s:g} s, {start_.task_wasm_image}"
+    )
+    for line in story:
+        click.echo(f"  +{line.at_s - begin_s:8.3f} s  {line.event} {line.proplet_id} {line.detail}")
+    if complete is None:
+        click.echo(f"  {round_.phase}, still missing: {', '.join(round_.missing) or 'nobody'}")
+        return
+    click.echo(
+        f"{complete.completed_at}  {complete.status}: {complete.num_updates} updates, "
+        f"{complete.total_samples} samples, {complete.model_topic}"
+        + (f", {complete.detail}" if complete.detail else "")
+    )
+    for name, value in complete.metrics.items():
+        click.echo(f"  {name} = {value:.6g}")
+
+
+def _follow(operator: Operator, round_id: str, timeout_s: float, as_json: bool) -> None:
+    yielded = False
+    for event in operator.watch(round_id, timeout_s):
+        if as_json:
+            click.echo(event.encode())
+        else:
+            click.echo(f"{time.strftime('%H:%M:%S')}  {_line(event)}")
+        yielded = isinstance(event, RoundComplete) and event.status is not Outcome.FAILED
+    sys.exit(0 if yielded else 1)
+
+
+def _line(event: RoundEvent) -> str:
+    match event:
+        case LaunchReport():
+            parts = [f"launched {len(event.launched)}"]
+            parts += [f"not alive: {', '.join(event.absent)}"] if event.absent else []
+            parts += [f"{proplet} failed: {error}" for proplet, error in event.failed.items()]
+            parts += [event.error] if event.error else []
+            return "; ".join(parts)
+        case RoundComplete():
+            detail = f" ({event.detail})" if event.detail else ""
+            metrics = "".join(f", {name} {value:.4g}" for name, value in event.metrics.items())
+            return (
+                f"{event.status}{detail}: {event.num_updates} updates, {event.total_samples} "
+                f"samples{metrics} → {event.model_topic}"
+            )
+        case _:
+            refused = "".join(f", {count} refused: {why}" for why, count in event.refused.items())
+            detail = f": {event.detail}" if event.phase is Phase.REFUSED else ""
+            return f"{event.phase}{detail} {event.accepted} of {event.k_of_n} updates{refused}"
+
+
+def _newest_model(operator: Operator) -> str:
+    versions = operator.model_versions()
+    if not versions:
+        raise RequestError("there is no global model", hint="is a model server running?")
+    return f"fl/models/global_model_v{max(versions)}"
+
+
+def _hyperparam(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.UsageError(f"--param {text!r} has no =")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _open_store(context: Context) -> RoundStore:
+    path = Path(context.settings().data_dir) / "coordinator" / "rounds.db"
+    if not path.exists():
+        raise RequestError(
+            f"there is no coordinator's store at {path}",
+            hint="name its directory with --data-dir",
+        )
+    return RoundStore(path)
+
+
+def _summary(round_: Round, complete: RoundComplete | None) -> dict[str, Any]:
+    start_ = json.loads(round_.opening.start.encode())
+    return {
+        "start": start_,
+        "opened_at": _time(round_.opening.opened_at_s),
+        "phase": round_.phase,
+        "accepted": list(round_.accepted),
+        "refused": dict(round_.refused),
+        "complete": json.loads(complete.encode()) if complete else None,
+    }
+
+
+def _time(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,91 @@
+"""Commands that run services until they are told to stop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+
+import click
+
+from propeller_fl.cli._context import Context, fails_clearly, pass_context
+from propeller_fl.config import Settings
+from propeller_fl.deployment import Deployment, Role
+
+
+def run_until_stopped(settings: Settings, roles: Role) -> None:
+    """Run until SIGINT or SIGTERM (status 0), or until a service fails (its error is raised)."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with Deployment(settings, roles) as deployment:
+        click.echo(f"ready: broker {deployment.address}", err=True)
+        if deployment.http_address:
+            click.echo(f"ready: models at {deployment.http_address}/models", err=True)
+        if Role.PROPLETS in roles:
+            click.echo(f"ready: {', '.join(settings.proplet.ids)}", err=True)
+        while not stop.wait(0.5):
+            failure = deployment.failure()
+            if failure is not None:
+                raise failure
+
+
+@click.command()
+@click.option("--proplets", metavar="ID,ID,…", help="Proplets to run; '' for none.")
+@pass_context
+@fails_clearly
+def up(context: Context, proplets: str | None) -> None:
+    """Run everything: broker, manager, coordinator, model server and proplets."""
+    settings = context.settings(proplet__ids=proplets or None)
+    roles = Role.ALL if proplets != "" else Role.ALL & ~Role.PROPLETS
+    run_until_stopped(settings, roles)
+
+
+@click.command()
+@pass_context
+@fails_clearly
+def broker(context: Context) -> None:
+    """Run the embedded MQTT broker alone."""
+    settings = context.settings()
+    if settings.broker.url:
+        click.echo(f"error: broker.url names another broker: {settings.broker.url}", err=True)
+        sys.exit(1)
+    run_until_stopped(settings, Role.BROKER)
+
+
+@click.command()
+@pass_context
+@fails_clearly
+def manager(context: Context) -> None:
+    """Run the manager: launches tasks, serves images, forwards updates."""
+    run_until_stopped(context.settings(), Role.MANAGER)
+
+
+@click.command()
+@pass_context
+@fails_clearly
+def coordinator(context: Context) -> None:
+    """Run the coordinator: owns rounds, aggregation and model versions."""
+    run_until_stopped(context.settings(), Role.COORDINATOR)
+
+
+@click.command("model-server")
+@pass_context
+@fails_clearly
+def model_server(context: Context) -> None:
+    """Run the model server: keeps and publishes models, over MQTT and HTTP."""
+    run_until_stopped(context.settings(), Role.MODEL_SERVER)
+
+
+@click.command()
+@click.argument("ids", nargs=-1)
+@click.option("--data", help="A shipped data set, or a directory of {proplet_id}.json or .cbor.")
+@pass_context
+@fails_clearly
+def proplet(context: Context, ids: tuple[str, ...], data: str | None) -> None:
+    """Run proplets named IDS in this process, on Wasmtime."""
+    settings = context.settings(proplet__ids=ids or None, proplet__data=data)
+    run_until_stopped(settings, Role.PROPLETS)
+
+
+COMMANDS = (up, broker, manager, coordinator, model_server, proplet)

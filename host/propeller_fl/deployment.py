@@ -1,0 +1,203 @@
+"""Services in one process: made from settings, started in the order they need one another."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Flag, auto
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from propeller_fl.config import BrokerConfig, Settings
+from propeller_fl.coordinator import Coordinator
+from propeller_fl.errors import BrokerError, ConfigError, LinkError
+from propeller_fl.link import (
+    BrokerAddress,
+    BrokerSettings,
+    EmbeddedBroker,
+    Link,
+    LinkLoop,
+    TlsOptions,
+)
+from propeller_fl.manager import Manager
+from propeller_fl.model_server import ModelServer
+from propeller_fl.proplet import PropletHost
+from propeller_fl.store import LaunchStore, ModelsDir, RoundStore
+
+_log = logging.getLogger(__name__)
+
+_CONNECT_S: Final = 10.0
+
+
+class Role(Flag):
+    """What a process is to run."""
+
+    BROKER = auto()
+    COORDINATOR = auto()
+    MANAGER = auto()
+    MODEL_SERVER = auto()
+    PROPLETS = auto()
+    SERVICES = COORDINATOR | MANAGER | MODEL_SERVER
+    ALL = BROKER | SERVICES | PROPLETS
+
+
+def broker_address(config: BrokerConfig) -> BrokerAddress:
+    """Where the broker of these settings is, with login and TLS. Raises :class:`ConfigError`."""
+    if not config.url:
+        return BrokerAddress(config.host, config.port)
+    address = BrokerAddress.parse(config.url)
+    if config.password_file is not None:
+        try:
+            password = config.password_file.read_text().strip()
+        except OSError as err:
+            raise ConfigError(
+                f"broker.password_file {config.password_file}: {err.strerror}"
+            ) from err
+        address = replace(address, password=password)
+    if address.tls is not None or config.ca_file or config.cert_file or config.insecure:
+        tls = TlsOptions(config.ca_file, config.cert_file, config.key_file, config.insecure)
+        address = replace(address, tls=tls)
+    return address
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    name: str
+    failure: Callable[[], BaseException | None]
+
+
+class Deployment:
+    """A context manager: everything in ``roles`` runs inside, and is stopped in reverse at the end.
+
+    Raises what the services raise when they cannot start. ``address`` and ``http_address`` are
+    valid inside.
+    """
+
+    def __init__(self, settings: Settings, roles: Role = Role.ALL) -> None:
+        self.settings = settings
+        self.http_address = ""
+        self._roles = roles
+        self._stack = contextlib.ExitStack()
+        self._links: list[Link] = []
+        self._watched: list[_Watched] = []
+        self._broker_error: BrokerError | None = None
+        self.address = broker_address(settings.broker)
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            if Role.BROKER in self._roles and not self.settings.broker.url:
+                self._start_broker(stack)
+            if self._roles & (Role.SERVICES | Role.PROPLETS):
+                loop = stack.enter_context(LinkLoop(name="services"))
+                self._start_services(stack, loop)
+                self._await_links()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def failure(self) -> BaseException | None:
+        """The error that ended one of the services, if one has; check it from time to time."""
+        return next((error for step in self._watched if (error := step.failure())), None)
+
+    def _start_broker(self, stack: contextlib.ExitStack) -> None:
+        config = self.settings.broker
+        broker = EmbeddedBroker(
+            self.settings.data_dir / "broker",
+            BrokerSettings(host=config.host, port=config.port),
+            on_death=self._broker_died,
+        )
+        broker.start()
+        stack.callback(broker.stop)
+        self.address = broker.address
+        self._watched.append(_Watched("broker", lambda: self._broker_error))
+        _log.info("broker on %s, log in %s", broker.address, broker.log_path)
+
+    def _broker_died(self, error: BrokerError) -> None:
+        self._broker_error = error
+
+    def _start_services(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
+        settings = self.settings
+        if Role.MODEL_SERVER in self._roles:
+            models = ModelsDir(settings.model_server.models_dir)
+            stack.callback(models.close)
+            server = ModelServer(
+                self._link(stack, loop, "model-server"),
+                settings.topics,
+                settings.model_server,
+                models,
+            )
+            server.start()
+            stack.callback(server.stop)
+            self._watched.append(_Watched("model server", lambda: server.failure))
+            host, port = server.http_address
+            self.http_address = f"http://{host}:{port}"
+        if Role.COORDINATOR in self._roles:
+            rounds = RoundStore(self._owned(stack, "coordinator") / "rounds.db")
+            stack.callback(rounds.close)
+            coordinator = Coordinator(
+                self._link(stack, loop, "coordinator"),
+                settings.topics,
+                settings.coordinator,
+                rounds,
+            )
+            coordinator.start()
+            stack.callback(coordinator.stop)
+            self._watched.append(_Watched("coordinator", lambda: coordinator.failure))
+        if Role.MANAGER in self._roles:
+            launches = LaunchStore(self._owned(stack, "manager") / "launches.db")
+            stack.callback(launches.close)
+            manager = Manager(
+                self._link(stack, loop, "manager"), settings.topics, settings.manager, launches
+            )
+            manager.start()
+            stack.callback(manager.stop)
+            self._watched.append(_Watched("manager", lambda: manager.failure))
+        if Role.PROPLETS in self._roles:
+            proplets = PropletHost(
+                self.address,
+                settings.topics,
+                settings.proplet,
+                cache_dir=settings.data_dir / "compiled",
+                keepalive_s=settings.broker.keepalive_s,
+            )
+            proplets.start()
+            stack.callback(proplets.stop)
+
+    def _link(self, stack: contextlib.ExitStack, loop: LinkLoop, client_id: str) -> Link:
+        link = Link(loop, self.address, client_id, keepalive_s=self.settings.broker.keepalive_s)
+        stack.callback(link.close)
+        self._links.append(link)
+        return link
+
+    def _await_links(self) -> None:
+        """Ready means subscribed; for a broker that is not there yet the links go on trying."""
+        for link in self._links:
+            try:
+                link.wait_connected(_CONNECT_S)
+            except LinkError as err:
+                _log.warning("%s goes on trying: %s", link.client_id, err)
+
+    def _owned(self, stack: contextlib.ExitStack, service: str) -> Path:
+        """This service's directory, ours alone for as long as we run."""
+        directory = self.settings.data_dir / service
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = stack.enter_context((directory / "lock").open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(
+                f"another {service} runs on {directory}",
+                hint="stop it, or give this one its own data_dir",
+            ) from None
+        return directory

@@ -1,0 +1,127 @@
+"""Where a broker is, and how to present oneself to it."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from ..errors import ConfigError
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_TRY = "try mqtt://host:port, mqtts://user:password@host:port or host:port"
+_ENCODE = "percent-encode / @ : # in user and password"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """How to verify the broker, and what to show it.
+
+    ``ca_file``    PEM file of authorities to trust instead of the system's
+    ``cert_file``  PEM file of our own certificate, with ``key_file`` (or the key in the same file)
+    ``insecure``   accept any certificate; for a bench, never for a network
+    """
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    insecure: bool = False
+
+    def context(self) -> ssl.SSLContext:
+        """Read the files. ConfigError names the one that cannot be used."""
+        if self.key_file and not self.cert_file:
+            raise ConfigError(f"TLS key {self.key_file} is given without a certificate")
+        for path in (self.ca_file, self.cert_file, self.key_file):
+            if path and not path.is_file():
+                raise ConfigError(
+                    f"no TLS file at {path}", hint="check ca_file, cert_file, key_file"
+                )
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+            if self.cert_file:
+                context.load_cert_chain(self.cert_file, self.key_file)
+        except (ssl.SSLError, OSError) as error:
+            files = ", ".join(str(p) for p in (self.ca_file, self.cert_file, self.key_file) if p)
+            raise ConfigError(
+                f"unusable TLS file among {files}: {error}",
+                hint="they must be PEM, and the key must belong to the certificate",
+            ) from error
+        if self.insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """A broker's host and TCP port, the login if it wants one, TLS if it speaks it.
+
+    ``str`` and ``repr`` never show the password.
+    """
+
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: TlsOptions | None = None
+
+    @classmethod
+    def parse(cls, text: str, *, tls: TlsOptions | None = None) -> BrokerAddress:
+        """Read ``mqtt://user:password@host:port``, ``mqtts://…`` or ``host:port``.
+
+        User and password are percent-decoded; ports default to 1883 and 8883. ``tls`` says how
+        to verify an ``mqtts`` broker (default: the system's authorities). ConfigError otherwise.
+        """
+        shown = _masked(text)
+        try:
+            parts = urlsplit(text if "://" in text else f"mqtt://{text}")
+            host, port = parts.hostname, parts.port
+        except ValueError:  # its text may hold a piece of the password
+            raise ConfigError(
+                f"broker address {shown!r}: host or port cannot be read", hint=f"{_TRY}; {_ENCODE}"
+            ) from None
+        fault = _fault(parts, host, tls)
+        if fault or not host:
+            raise ConfigError(f"broker address {shown!r}: {fault}", hint=_TRY)
+        if parts.scheme == "mqtts" and tls is None:
+            tls = TlsOptions()
+        return cls(
+            host=host,
+            port=_PORTS[parts.scheme] if port is None else port,
+            username=None if parts.username is None else unquote(parts.username),
+            password=None if parts.password is None else unquote(parts.password),
+            tls=tls,
+        )
+
+    def __str__(self) -> str:
+        scheme = "mqtts" if self.tls else "mqtt"
+        user = "" if self.username is None else self.username
+        login = f"{user}:***@" if self.password is not None else f"{user}@" if user else ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{login}{host}:{self.port}"
+
+
+def _fault(parts: SplitResult, host: str | None, tls: TlsOptions | None) -> str:
+    """What is wrong with a split address, or nothing."""
+    if parts.scheme not in _PORTS:
+        return f"unknown scheme {parts.scheme!r}"
+    if not host or any(c.isspace() for c in host):
+        return "no host"
+    if parts.port == 0:
+        return "port 0 cannot be connected to"
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        return "nothing may follow the port"
+    if parts.password is not None and not parts.username:
+        return "a password without a user"
+    if tls is not None and parts.scheme != "mqtts":
+        return "TLS options are given, but the scheme is not mqtts"
+    return ""
+
+
+def _masked(text: str) -> str:
+    """``text`` without what may be a password."""
+    scheme, separator, rest = text.rpartition("://")
+    login, at, place = rest.rpartition("@")
+    user, colon, _ = login.partition(":")
+    return f"{scheme}{separator}{user}{colon}{'***' if colon else ''}{at}{place}"

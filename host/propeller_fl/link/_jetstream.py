@@ -1,0 +1,50 @@
+"""The one thing about nats-server that its configuration cannot say: how long a queue may get.
+
+MQTT messages that wait for their sessions fill one stream without a bound of its own. At the
+server's bound nothing can be stored any more, sessions included, so that nobody could come and
+fetch what waits. With its own bound a full stream refuses the publisher, who tries again.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+from ..errors import BrokerError
+
+_STREAM = "$MQTT_msgs"
+_TIMEOUT_S = 5.0
+
+
+def bound_queue(port: int, max_bytes: int) -> None:
+    """Bound the messages that wait, over the server's own protocol at ``port``; BrokerError."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), _TIMEOUT_S) as sock:
+            sock.sendall(b'CONNECT {"verbose":false}\r\n')
+            config = _request(sock, f"$JS.API.STREAM.INFO.{_STREAM}", {})["config"]
+            config |= {"max_bytes": max_bytes, "discard": "new"}
+            _request(sock, f"$JS.API.STREAM.UPDATE.{_STREAM}", config)
+    except (OSError, ValueError, KeyError) as error:
+        raise BrokerError(f"the embedded broker's queue cannot be bounded: {error}") from error
+
+
+def _request(sock: socket.socket, subject: str, body: dict[str, Any]) -> dict[str, Any]:
+    """One request and its JSON answer, by hand, as it is not worth a client library."""
+    payload = json.dumps(body).encode()
+    sock.sendall(
+        b"SUB answer 1\r\nUNSUB 1 1\r\n"  # one answer, then no more
+        + f"PUB {subject} answer {len(payload)}\r\n".encode()
+        + payload
+        + b"\r\n"
+    )
+    with sock.makefile("rb") as lines:
+        for line in lines:
+            if line.startswith(b"-ERR"):
+                raise ValueError(line.decode(errors="replace").strip())
+            if line.startswith(b"MSG "):
+                answer: dict[str, Any] = json.loads(lines.read(int(line.split()[-1])))
+                if "error" in answer:
+                    raise ValueError(answer["error"])
+                return answer
+    raise ConnectionError("it hung up")

@@ -1,0 +1,27 @@
+"""The task launcher: who is alive, one task for each participant, updates forwarded verbatim."""
+
+from __future__ import annotations
+
+from propeller_fl.manager._fleet import Fleet, Presence, Proplet
+from propeller_fl.manager._forward import ForwardCounts
+from propeller_fl.manager._images import (
+    BuiltinImages,
+    Image,
+    ImageFiles,
+    ImageLibrary,
+    ImageSource,
+)
+from propeller_fl.manager._manager import Manager
+
+__all__ = [
+    "BuiltinImages",
+    "Fleet",
+    "ForwardCounts",
+    "Image",
+    "ImageFiles",
+    "ImageLibrary",
+    "ImageSource",
+    "Manager",
+    "Presence",
+    "Proplet",
+]

@@ -1,0 +1,162 @@
+"""From an image reference to a Wasm module's bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Final, Protocol
+from urllib.parse import unquote, urlsplit
+
+from propeller_fl.errors import ImageError
+
+_log = logging.getLogger(__name__)
+
+_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]+):(.*)", re.DOTALL)
+_WASM_MAGIC: Final = b"\0asm"
+_MAX_IMAGE_BYTES: Final = 64 * 1024 * 1024
+_MAP_IT: Final = 'or let it stand for a module at hand: [manager] images = {{ "{0}" = "…" }}'
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A Wasm module and the SHA-256 of its bytes, in lower-case hexadecimal."""
+
+    data: bytes = field(repr=False)
+    sha256: str
+
+
+class ImageSource(Protocol):
+    """Where the references of one scheme lead. ``fetch`` may block; the caller has a thread."""
+
+    def fetch(self, reference: str) -> bytes:
+        """The bytes behind ``reference``, scheme included. Raises :class:`ImageError`."""
+        ...
+
+
+class BuiltinImages:
+    """``builtin:linear``: modules in ``directory`` (default: those of this package).
+
+    Each is ``{name}.wasm`` and has a line in ``SHA256SUMS`` beside it.
+    """
+
+    def __init__(self, directory: Traversable | None = None) -> None:
+        self._directory = directory or importlib.resources.files("propeller_fl") / "modules"
+
+    def fetch(self, reference: str) -> bytes:
+        name = reference.removeprefix("builtin:")
+        sums = self._sums()
+        if name not in sums:
+            known = ", ".join(f"builtin:{known}" for known in sorted(sums)) or "none at all"
+            raise ImageError(f"there is no module {reference!r} in the package", hint=known)
+        try:
+            data = (self._directory / f"{name}.wasm").read_bytes()
+        except OSError as err:
+            raise ImageError(
+                f"{reference}: {err.strerror}", hint="`make` builds it, or install again"
+            ) from err
+        if hashlib.sha256(data).hexdigest() != sums[name]:
+            raise ImageError(
+                f"{reference} is not the module that SHA256SUMS names",
+                hint="the installation is damaged: install again",
+            )
+        return data
+
+    def _sums(self) -> dict[str, str]:
+        """Digest by name."""
+        try:
+            lines = (self._directory / "SHA256SUMS").read_text().splitlines()
+        except OSError as err:
+            raise ImageError(
+                f"the package's modules have no SHA256SUMS: {err.strerror}",
+                hint="the installation is damaged: install again",
+            ) from err
+        entries = [line.split() for line in lines if line.strip()]
+        return {
+            entry[1].removeprefix("*").removesuffix(".wasm"): entry[0]
+            for entry in entries
+            if len(entry) == 2
+        }
+
+
+class ImageFiles:
+    """``file:///path`` and plain paths."""
+
+    def fetch(self, reference: str) -> bytes:
+        path = self._path(reference)
+        try:
+            size_bytes = path.stat().st_size
+            if size_bytes > _MAX_IMAGE_BYTES:
+                raise ImageError(
+                    f"{path} has {size_bytes} bytes", hint=f"at most {_MAX_IMAGE_BYTES}"
+                )
+            return path.read_bytes()
+        except OSError as err:
+            raise ImageError(
+                f"image {reference!r}: {err.strerror}",
+                hint="the path is one of the manager's machine; " + _MAP_IT.format(reference[:80]),
+            ) from err
+
+    @staticmethod
+    def _path(reference: str) -> Path:
+        if not reference.startswith("file:"):
+            return Path(reference)
+        parts = urlsplit(reference)
+        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+            raise ImageError(f"image {reference!r} is no local file", hint="file:///absolute/path")
+        return Path(unquote(parts.path))
+
+
+class ImageLibrary:
+    """Finds images: first in ``mapping`` (reference → another one), then by scheme.
+
+    ``sources`` adds schemes, or replaces those that are known: ``builtin`` and ``file``.
+    """
+
+    def __init__(
+        self, mapping: Mapping[str, str], sources: Mapping[str, ImageSource] | None = None
+    ) -> None:
+        self._mapping = mapping
+        self._files = ImageFiles()
+        self._sources: dict[str, ImageSource] = {
+            "builtin": BuiltinImages(),
+            "file": self._files,
+            **(sources or {}),
+        }
+
+    def fetch(self, reference: str, sha256: str = "") -> Image:
+        """The module behind ``reference``; its digest must be ``sha256`` if that is not empty.
+
+        Raises :class:`ImageError` when it cannot be had, is another one, or is no Wasm module.
+        """
+        target = self._mapping.get(reference, reference)
+        if target != reference:
+            _log.info("%s is mapped to %s", reference, target)
+        data = self._source_of(target).fetch(target)
+        if not data.startswith(_WASM_MAGIC):  # else a reference could publish any file we can read
+            raise ImageError(f"{target} is not a Wasm module", hint="wanted: a binary .wasm file")
+        image = Image(data, hashlib.sha256(data).hexdigest())
+        if sha256 and image.sha256 != sha256:
+            raise ImageError(
+                f"{target} has sha256 {image.sha256}, the round asks for {sha256}",
+                hint="was it rebuilt? Start a new round with the new digest",
+            )
+        return image
+
+    def _source_of(self, reference: str) -> ImageSource:
+        match = _SCHEME.fullmatch(reference)
+        if match is None:
+            return self._files
+        source = self._sources.get(match[1])
+        if source is None:
+            raise ImageError(
+                f"nothing here can fetch {reference[:80]!r}",
+                hint=f"known: {', '.join(sorted(self._sources))}, or a path; "
+                + _MAP_IT.format(reference[:80]),
+            )
+        return source

@@ -1,0 +1,264 @@
+"""The shell around the models directory: what is published goes to disk, and from there out again.
+
+A model is on disk before it is on its topic, and on its topic before the coordinator's message is
+acknowledged. Whenever the link comes up, retained models arrive because we subscribe; those of ours
+that did not, or are not ours, are published again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from propeller_fl.config import ModelServerConfig
+from propeller_fl.errors import LinkError, MessageError, StoreError
+from propeller_fl.link import Delivery, Incoming, Link
+from propeller_fl.model_server._http import HttpFace
+from propeller_fl.model_server._initial import initial_model
+from propeller_fl.store._models_dir import ModelsDir
+from propeller_fl.wire import Model, Reason, Topics
+
+_log = logging.getLogger(__name__)
+
+_QUIET_S: Final = 0.5  # no more retained models for so long: the broker has sent all it has
+_RETRY_STORE_S: Final = 1.0
+_RETRY_LINK_S: Final = 0.05
+
+
+class _LinkChange(Enum):
+    UP = auto()
+    DOWN = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _Offered:
+    """A model to be kept and published."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _OnBroker:
+    """A model that the broker has under this version."""
+
+    version: int
+    incoming: Incoming
+
+
+class ModelServer:
+    """Keeps what is published on ``fl/models/publish`` and serves it on its topic and over HTTP.
+
+    ``link`` must not be started yet; ``start`` does that, once what it must not miss is subscribed.
+    ``models`` must be open for writing. Raises :class:`ConfigError` when the HTTP port is taken.
+    """
+
+    def __init__(
+        self, link: Link, topics: Topics, config: ModelServerConfig, models: ModelsDir
+    ) -> None:
+        self._link = link
+        self._topics = topics
+        self._config = config
+        self._models = models
+        self._inbox: queue.SimpleQueue[_Offered | _OnBroker | _LinkChange | None] = (
+            queue.SimpleQueue()
+        )
+        self._lock = threading.Lock()
+        self._in_hand: dict[bytes, list[Incoming]] = {}  # by payload
+        self._broker_has: dict[int, str] = {}  # digest by version, since the link came up
+        self._check_at_s: float | None = None
+        self._stopping = threading.Event()
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="model-server", daemon=True)
+        self._http = HttpFace(
+            models, config.http_host, config.http_port, lambda: self._link.connected
+        )
+
+    @property
+    def http_address(self) -> tuple[str, int]:
+        """Host and port of the HTTP face."""
+        return self._http.address
+
+    @property
+    def failure(self) -> Exception | None:
+        """The error that ended its thread, if one has; nothing is stored any more."""
+        return self._failure
+
+    def start(self) -> None:
+        """Make version 0 if there is no model, then listen.
+
+        Raises :class:`StoreError`; :class:`ConfigError` when ``initial_model`` is unusable.
+        """
+        if self._models.latest() is None:
+            self._models.put(0, initial_model(self._config.initial_model))
+            _log.info("made model version 0: %s", self._config.initial_model)
+        # It matches fl/models/publish as well; subscribed to both, a broker may deliver twice.
+        self._link.subscribe(self._topics.any_model, self._take)
+        self._link.on_up = lambda session_present: self._inbox.put(_LinkChange.UP)
+        self._link.on_down = lambda error: self._inbox.put(_LinkChange.DOWN)
+        self._http.start()
+        self._thread.start()
+        self._link.start()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Finish what is at hand and end. Link and directory are the caller's to close."""
+        self._stopping.set()
+        self._inbox.put(None)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        self._http.stop(timeout_s)
+
+    def run(self) -> None:
+        """``start``, then return when another thread calls ``stop``. Raises what ended it."""
+        self.start()
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    # --- on the link's thread
+
+    def _take(self, incoming: Incoming) -> None:
+        if incoming.topic == self._topics.model_publish:
+            self._take_offer(incoming)
+            return
+        version = self._topics.parse_model(incoming.topic)
+        if version is None:
+            incoming.ack()  # nothing of ours
+        else:
+            self._inbox.put(_OnBroker(version, incoming))
+
+    def _take_offer(self, incoming: Incoming) -> None:
+        with self._lock:
+            held = self._in_hand.get(incoming.payload)
+            if held is not None:  # sent again while a disk is full, say: one copy is enough
+                incoming.payload = held[0].payload
+                held.append(incoming)
+                return
+            self._in_hand[incoming.payload] = [incoming]
+        self._inbox.put(_Offered(incoming.payload))
+
+    # --- the thread
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._turn()
+        except Exception as err:
+            _log.critical("the model server has stopped", exc_info=True)
+            self._failure = err
+
+    def _turn(self) -> None:
+        patience_s = None
+        if self._check_at_s is not None:
+            patience_s = max(0.0, self._check_at_s - time.monotonic())
+        try:
+            item = self._inbox.get(timeout=patience_s)
+        except queue.Empty:
+            self._check_at_s = None
+            self._restore()
+            return
+        match item:
+            case _Offered(payload):
+                self._keep(payload)
+            case _OnBroker(version, incoming):
+                self._broker_has[version] = hashlib.sha256(incoming.payload).hexdigest()
+                incoming.ack()
+                if self._check_at_s is not None:
+                    self._check_at_s = time.monotonic() + _QUIET_S
+            case _LinkChange.UP:
+                self._check_at_s = time.monotonic() + _QUIET_S
+            case _LinkChange.DOWN:
+                self._check_at_s = None
+                self._broker_has.clear()
+
+    def _keep(self, payload: bytes) -> None:
+        """Store one model, publish it, and only then let the broker forget the offer."""
+        try:
+            version = _version_of(payload)
+        except MessageError as err:
+            _log.error("model refused: %s", err)
+            self._settle(payload)
+            return
+        sha256 = hashlib.sha256(payload).hexdigest()
+        while True:
+            try:
+                found = self._models.find(version)
+                if found is not None and found.sha256 != sha256:
+                    _log.error("model refused: version %d exists with other bytes", version)
+                    self._settle(payload)
+                    return
+                self._models.put(version, payload)
+            except StoreError as err:
+                _log.error("model %d not stored, trying again: %s", version, err)
+                if self._stopping.wait(_RETRY_STORE_S):
+                    return
+            else:
+                break
+        if found is None:
+            _log.info("model %d stored, %d bytes, sha256 %s", version, len(payload), sha256)
+        delivery = self._publish(version, payload)
+        if delivery is not None:
+            delivery.add_done_callback(functools.partial(self._published, payload))
+
+    def _restore(self) -> None:
+        """Publish what the broker does not have, the latest first."""
+        try:
+            missing = [
+                model
+                for model in self._models.versions()
+                if self._broker_has.get(model.version) != model.sha256
+            ]
+            for model in reversed(missing):
+                if model.version in self._broker_has:
+                    _log.warning("the broker has other bytes as model %d", model.version)
+                self._publish(model.version, self._models.read(model.version))
+                if self._stopping.is_set():
+                    return
+        except StoreError as err:
+            _log.error("models not restored, trying again: %s", err)
+            self._check_at_s = time.monotonic() + _RETRY_STORE_S
+        else:
+            if missing:
+                _log.info("published %d models that the broker did not have", len(missing))
+
+    def _publish(self, version: int, payload: bytes) -> Delivery | None:
+        """Hand over to the link, however long it has no room; ``None`` when told to stop first."""
+        while True:
+            try:
+                return self._link.publish(self._topics.model(version), payload, retain=True)
+            except MessageError as err:
+                _log.error("model %d cannot be published: %s", version, err)
+                self._settle(payload)
+                return None
+            except LinkError as err:
+                _log.debug("model %d waits: %s", version, err)
+                if self._stopping.wait(_RETRY_LINK_S):
+                    return None
+
+    def _published(self, payload: bytes, delivery: Delivery) -> None:
+        if delivery.error is None:  # else the link was closed: the broker still has the offer
+            self._settle(payload)
+
+    def _settle(self, payload: bytes) -> None:
+        with self._lock:
+            held = self._in_hand.pop(payload, [])
+        for incoming in held:
+            incoming.ack()
+
+
+def _version_of(payload: bytes) -> int:
+    model = Model.decode(payload)
+    if model.version is None:
+        raise MessageError(
+            Reason.MISSING_FIELD,
+            "the model has no version",
+            field="version",
+            hint='beside its tensors: {"w": …, "b": …, "version": 1}',
+        )
+    return model.version

@@ -1,0 +1,1 @@
+../../../wasm_client/sdk/fl_imports.h

@@ -1,0 +1,53 @@
+"""A proplet on a desktop: takes tasks, runs their Wasm module on its own data, sends the update."""
+
+from __future__ import annotations
+
+from propeller_fl.proplet import _task_events as events
+from propeller_fl.proplet._board import Board
+from propeller_fl.proplet._contract import (
+    Contract,
+    ContractReport,
+    Finding,
+    check_module,
+    require_contract,
+)
+from propeller_fl.proplet._data import DataSource, data_source
+from propeller_fl.proplet._host import PropletHost
+from propeller_fl.proplet._runtime import (
+    CompiledModule,
+    Invocation,
+    Limits,
+    RunResult,
+    WasmtimeRuntime,
+)
+from propeller_fl.proplet._service import Proplet, last_will
+from propeller_fl.proplet._task import DONE_KEPT, MAX_LIVE, MAX_WAIT_S, Tasks
+from propeller_fl.proplet._update import Output, prepare_update
+from propeller_fl.proplet._workers import Workers
+
+__all__ = [
+    "DONE_KEPT",
+    "MAX_LIVE",
+    "MAX_WAIT_S",
+    "Board",
+    "CompiledModule",
+    "Contract",
+    "ContractReport",
+    "DataSource",
+    "Finding",
+    "Invocation",
+    "Limits",
+    "Output",
+    "Proplet",
+    "PropletHost",
+    "RunResult",
+    "Tasks",
+    "WasmtimeRuntime",
+    "Workers",
+    "check_module",
+    "data_source",
+    "events",
+    "last_will",
+    "prepare_update",
+    "require_contract",
+]

@@ -1,0 +1,121 @@
+"""Where a proplet's own samples come from: a data set we ship, shared out, or a file of its own."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from propeller_fl import datasets
+from propeller_fl.errors import ConfigError
+from propeller_fl.wire import Format
+
+_SPEC: Final = re.compile(
+    rf"(?P<name>{'|'.join(datasets.NAMES)})"
+    r"(:(?P<kind>iid|dirichlet=(?P<alpha>[0-9.]+)|shards=(?P<per_part>[0-9]{1,6})))?"
+    r"(@(?P<first>[0-9]{1,6})/(?P<of>[0-9]{1,6}))?",
+    re.ASCII,
+)
+_HINT: Final = (
+    f"one of {', '.join(datasets.NAMES)}, with :dirichlet=0.5 or :shards=2 for uneven parts and "
+    "@3/10 for part 3 of 10; or a directory of {proplet_id}.json or .cbor files"
+)
+
+
+class DataSource(Protocol):
+    """Gives each proplet its data document."""
+
+    def data_of(self, proplet_id: str) -> bytes | Path:
+        """The document, or the file that holds it. Raises ``ConfigError``. Any thread."""
+        ...
+
+
+def data_source(setting: str, proplet_ids: Sequence[str]) -> DataSource:
+    """Read the setting ``proplet.data`` for a process with these proplets.
+
+    ``digits``                  the training samples in equal parts, one a proplet, by its place
+    ``digits:dirichlet=0.5``    … in uneven parts; ``digits:shards=2`` gives each two classes or so
+    ``digits@3/10``             … the first proplet here has part 3 of 10, the next part 4, …
+    a directory                 ``{proplet_id}.json`` or ``.cbor`` in it, read anew for each task
+
+    Raises ``ConfigError``.
+    """
+    found = _SPEC.fullmatch(setting)
+    if found is None:
+        return DirectoryData(Path(setting).expanduser())
+    train, _ = datasets.split(datasets.load(found["name"]))
+    first = int(found["first"] or 1)
+    of = int(found["of"] or len(proplet_ids))
+    if first < 1 or first - 1 + len(proplet_ids) > of:
+        raise ConfigError(
+            f"proplet.data is {setting!r}: {len(proplet_ids)} proplets from part {first} on are "
+            f"more than {of} parts",
+            hint=_HINT,
+        )
+    if found["alpha"]:
+        parts = datasets.dirichlet(train, of, alpha=_number(found["alpha"], setting))
+    elif found["per_part"]:
+        parts = datasets.shards(train, of, per_part=int(found["per_part"]))
+    else:
+        parts = datasets.iid(train, of)
+    return SharedData(
+        {
+            proplet_id: train.take(part)
+            for proplet_id, part in zip(proplet_ids, parts[first - 1 :], strict=False)
+        }
+    )
+
+
+class SharedData:
+    """Data sets in memory, one a proplet, encoded as CBOR when first asked for."""
+
+    def __init__(self, parts: dict[str, datasets.Dataset]) -> None:
+        self._parts = parts
+        self._encoded: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    def data_of(self, proplet_id: str) -> bytes:
+        """See :class:`DataSource`."""
+        with self._lock:
+            encoded = self._encoded.get(proplet_id)
+            if encoded is None:
+                if proplet_id not in self._parts:
+                    raise ConfigError(
+                        f"there is no data for proplet {proplet_id}", hint="check proplet.ids"
+                    )
+                encoded = self._encoded[proplet_id] = self._parts[proplet_id].encode(Format.CBOR)
+            return encoded
+
+
+class DirectoryData:
+    """Files ``{proplet_id}.cbor`` or ``{proplet_id}.json`` of a directory, which must exist."""
+
+    def __init__(self, directory: Path) -> None:
+        if not directory.is_dir():
+            raise ConfigError(
+                f"proplet.data is {str(directory)!r}, neither a data set nor a directory",
+                hint=_HINT,
+            )
+        self._directory = directory
+
+    def data_of(self, proplet_id: str) -> Path:
+        """See :class:`DataSource`."""
+        for suffix in ("cbor", "json"):
+            path = self._directory / f"{proplet_id}.{suffix}"
+            if path.is_file():
+                return path
+        raise ConfigError(
+            f"there is no data for proplet {proplet_id}",
+            hint=f"put {proplet_id}.json or {proplet_id}.cbor into {self._directory}",
+        )
+
+
+def _number(text: str, setting: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(
+            f"proplet.data is {setting!r}: {text!r} is no number", hint=_HINT
+        ) from None

@@ -1,0 +1,82 @@
+"""The files of one run, copied into a memory of its own store, where its module may read them."""
+
+from __future__ import annotations
+
+import ctypes
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import wasmtime
+
+from propeller_fl.errors import ModuleError, StoreError
+from propeller_fl.proplet._gate import FILES_START
+from propeller_fl.proplet._wasm import PAGE_BYTES
+
+MAX_FILES_BYTES = 1 << 30
+"""All files of one run together. They are held in RAM while it runs."""
+
+
+@dataclass(slots=True)
+class File:
+    """A file in the files memory, and where an open descriptor stands in it."""
+
+    start: int
+    size: int
+    position: int = 0
+
+
+def address_of(memory: wasmtime.Memory, store: wasmtime.Store) -> int:
+    """Where a memory begins in this process; it may move when the memory grows."""
+    return ctypes.addressof(memory.data_ptr(store).contents)
+
+
+def load_files(
+    store: wasmtime.Store, files: Mapping[str, bytes | Path]
+) -> tuple[wasmtime.Memory, dict[bytes, File]]:
+    """Copy files into a new memory: a table of open descriptors, then one file after the other."""
+    sources: dict[str, tuple[bytes | Path, File]] = {}
+    end = FILES_START
+    for name, content in files.items():
+        size = _regular_size(content) if isinstance(content, Path) else len(content)
+        sources[name] = (content, File(end, size))
+        end += size
+    if end > MAX_FILES_BYTES:
+        raise ModuleError(
+            f"the files {', '.join(files)} have {end} bytes together, more than {MAX_FILES_BYTES}",
+            hint="give the proplet a smaller part of the data",
+        )
+    pages = -(-end // PAGE_BYTES)
+    memory = wasmtime.Memory(store, wasmtime.MemoryType(wasmtime.Limits(pages, pages)))
+    base = address_of(memory, store)
+    for content, file in sources.values():
+        if isinstance(content, Path):
+            file.size = _read_into(content, base + file.start, file.size)
+        else:
+            ctypes.memmove(base + file.start, content, file.size)
+    return memory, {name.encode(): file for name, (_, file) in sources.items()}
+
+
+def _regular_size(path: Path) -> int:
+    """The size of a regular file; a pipe or device in its place could block for ever."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise StoreError(f"a file for the module cannot be read: {error}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise StoreError(f"{path} is not a regular file, so a module cannot have it")
+    return status.st_size
+
+
+def _read_into(path: Path, address: int, size: int) -> int:
+    """Read a file straight into memory; return the bytes read, fewer if it shrank meanwhile."""
+    view = memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
+    done = 0
+    try:
+        with path.open("rb", buffering=0) as file:
+            while done < size and (count := file.readinto(view[done:])):
+                done += count
+    except OSError as error:
+        raise StoreError(f"a file for the module cannot be read: {error}") from error
+    return done

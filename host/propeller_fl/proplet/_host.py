@@ -1,0 +1,134 @@
+"""Many proplets in one process: one link loop, one pool of workers, one runtime."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from propeller_fl.config import PropletConfig
+from propeller_fl.errors import ConfigError, MessageError
+from propeller_fl.link import BrokerAddress, Link, LinkLimits, LinkLoop
+from propeller_fl.proplet._board import Board
+from propeller_fl.proplet._data import DataSource, data_source
+from propeller_fl.proplet._service import Proplet, last_will
+from propeller_fl.proplet._workers import Workers
+from propeller_fl.wire import Topics, check_id
+
+_log = logging.getLogger(__name__)
+
+_LIMITS = LinkLimits()
+
+
+class PropletHost:
+    """The proplets ``config.ids``, up to some thousands. Use as a context manager, or call
+    :meth:`start` and :meth:`stop`.
+
+    ``data``       where their samples are; by default what ``config.data`` says
+    ``cache_dir``  keeps compiled modules between processes; None: they are compiled in each
+
+    Raises ``ConfigError`` for ids, data or limits that cannot be.
+    """
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        topics: Topics,
+        config: PropletConfig,
+        *,
+        data: DataSource | None = None,
+        cache_dir: Path | None = None,
+        keepalive_s: int = 30,
+        limits: LinkLimits = _LIMITS,
+    ) -> None:
+        _check(config, limits)
+        data = data or data_source(config.data, config.ids)
+        self._loop = LinkLoop(expected_links=len(config.ids), name="proplets")
+        self._workers = Workers(config, data, cache_dir=cache_dir)
+        links = [
+            Link(
+                self._loop,
+                address,
+                _client_id(topics, proplet_id),
+                will=last_will(topics, config, proplet_id),
+                clean_session=True,
+                keepalive_s=keepalive_s,
+                limits=limits,
+            )
+            for proplet_id in config.ids
+        ]
+        board = Board(links[0])
+        self._proplets = [
+            Proplet(link, self._loop, topics, config, proplet_id, board, self._workers)
+            for link, proplet_id in zip(links, config.ids, strict=True)
+        ]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(proplet.id for proplet in self._proplets)
+
+    def start(self) -> None:
+        """Begin to connect, and keep at it until :meth:`stop`."""
+        self._loop.start()
+        for proplet in self._proplets:
+            proplet.link.start()
+
+    def wait_connected(self, timeout_s: float) -> None:
+        """Return once all are connected. Raises ``LinkError`` as ``Link.wait_connected`` does."""
+        deadline_s = time.monotonic() + timeout_s
+        for proplet in self._proplets:
+            proplet.link.wait_connected(max(0.0, deadline_s - time.monotonic()))
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Say that all are offline, hang up, and wait for modules that are running, whose limits
+        bound that. Tasks under way are left; the manager sends them again. Final."""
+        deadline_s = time.monotonic() + timeout_s
+        for proplet in self._proplets:
+            proplet.leave()
+        for number, proplet in enumerate(self._proplets):
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                _log.warning("%d proplets hang up without goodbye", len(self._proplets) - number)
+                break
+            proplet.link.close(left_s)
+        self._loop.stop()
+        self._workers.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _client_id(topics: Topics, proplet_id: str) -> str:
+    """Unlike any other service's, and any other proplet's on a broker with several prefixes."""
+    return topics.absolute(f"proplet/{proplet_id}").replace("/", "-")
+
+
+def _check(config: PropletConfig, limits: LinkLimits) -> None:
+    if not config.ids:
+        raise ConfigError("proplet.ids is empty", hint="name at least one proplet")
+    seen: set[str] = set()
+    for proplet_id in config.ids:
+        try:
+            check_id(proplet_id, "proplet.ids")
+        except MessageError as error:
+            raise ConfigError(error.args[0], hint=error.hint) from None
+        if proplet_id in seen:
+            raise ConfigError(f"proplet.ids names {proplet_id} twice", hint="each proplet once")
+        seen.add(proplet_id)
+    if config.output_bytes > limits.max_payload_bytes:
+        raise ConfigError(
+            f"proplet.output_bytes is {config.output_bytes}, and a message can have no more than "
+            f"{limits.max_payload_bytes} bytes",
+            hint="lower it, or raise the link's and the broker's limit",
+        )

@@ -1,0 +1,324 @@
+"""One proplet: turns messages into events of its tasks, and their effects into messages and runs.
+
+Everything but ``leave`` happens on the link loop's thread; modules run in the workers' threads.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import logging
+import platform
+import random
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import propeller_fl
+from propeller_fl.config import PropletConfig
+from propeller_fl.errors import LinkError, MessageError, PropellerError
+from propeller_fl.link import Delivery, Incoming, Link, LinkLoop, Timer, Will
+from propeller_fl.proplet._board import Board
+from propeller_fl.proplet._task import Tasks
+from propeller_fl.proplet._task_events import (
+    Answered,
+    CancelRun,
+    Effect,
+    Event,
+    Failed,
+    Given,
+    ImageArrived,
+    ModelArrived,
+    Ran,
+    ReadImage,
+    Reconnected,
+    Report,
+    RoundClosed,
+    Run,
+    SendUpdate,
+    Stopped,
+    Taken,
+    Wait,
+    Waited,
+    Want,
+)
+from propeller_fl.proplet._workers import Workers
+from propeller_fl.wire import (
+    Alive,
+    Discovery,
+    Liveness,
+    RoundComplete,
+    TaskResult,
+    TaskStart,
+    TaskStop,
+    Topics,
+    UpdateAck,
+)
+
+_log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+def last_will(topics: Topics, config: PropletConfig, proplet_id: str) -> Will:
+    """What the broker is to say when this proplet is gone without a word."""
+    alive = Alive(proplet_id, Liveness.OFFLINE, config.namespace)
+    return Will(topics.proplet_alive, alive.encode())
+
+
+class Proplet:
+    """Takes tasks from the manager for as long as its link lives.
+
+    ``link`` has not been started and bears :func:`last_will`; the proplet subscribes to its topics
+    and is told of connects by ``link.on_up``. A session of its own needs no memory on the broker:
+    what is said while it is away is said again when it introduces itself.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        loop: LinkLoop,
+        topics: Topics,
+        config: PropletConfig,
+        proplet_id: str,
+        board: Board,
+        workers: Workers,
+    ) -> None:
+        self._link = link
+        self._loop = loop
+        self._topics = topics
+        self._config = config
+        self._id = proplet_id
+        self._board = board
+        self._workers = workers
+        self._tasks = Tasks(proplet_id, config.resend_after_s)
+        self._events: deque[Event] = deque()
+        self._handling = False
+        self._followed: set[Want] = set()
+        self._runs: dict[str, Future[Any]] = {}  # by task
+        self._heartbeat: Timer | None = None
+        self._leaving = False
+        self._lock = threading.Lock()  # so that no heartbeat follows the word "offline"
+        link.on_up = self._on_up
+        for topic in (topics.task_start, topics.task_start_of(proplet_id)):
+            link.subscribe(topic, self._on_start)
+        for topic in (topics.task_stop, topics.task_stop_of(proplet_id)):
+            link.subscribe(topic, self._on_stop)
+        link.subscribe(topics.acks_of(proplet_id), self._on_ack)
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def link(self) -> Link:
+        return self._link
+
+    def leave(self) -> None:
+        """Take no more part, and say so if there is a connection; then the link can be closed.
+
+        Any thread; again is harmless.
+        """
+        with self._lock:
+            if self._leaving:
+                return
+            self._leaving = True
+            if self._link.connected:
+                self._publish_alive(Liveness.OFFLINE)
+
+    # --- being there
+
+    def _on_up(self, session_present: bool) -> None:
+        discovery = Discovery(
+            self._id,
+            self._config.namespace,
+            {
+                "runtime": f"wasmtime {importlib.metadata.version('wasmtime')}",
+                "arch": platform.machine(),
+                "memory_bytes": str(self._config.memory_bytes),
+                "version": propeller_fl.__version__,
+                "own_start_topic": "true",
+            },
+        )
+        self._publish(self._topics.proplet_create, discovery.encode())
+        self._beat()
+        self._handle(Reconnected())
+
+    def _beat(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+        with self._lock:
+            if self._leaving:
+                return
+            if self._link.connected:  # else they would pile up
+                self._publish_alive(Liveness.ALIVE)
+        self._heartbeat = self._loop.call_later(self._config.heartbeat_s, self._beat)
+
+    def _publish_alive(self, status: Liveness) -> None:
+        alive = Alive(self._id, status, self._config.namespace)
+        self._publish(self._topics.proplet_alive, alive.encode())
+
+    # --- messages, each to one event
+
+    def _on_start(self, incoming: Incoming) -> None:
+        start = self._decoded(TaskStart.decode, incoming.topic, incoming.payload)
+        if start is not None and start.proplet_id == self._id:
+            self._handle(Given(start))
+        incoming.ack()
+
+    def _on_stop(self, incoming: Incoming) -> None:
+        stop = self._decoded(TaskStop.decode, incoming.topic, incoming.payload)
+        if stop is not None and stop.proplet_id in ("", self._id):
+            self._handle(Stopped(stop.id))
+        incoming.ack()
+
+    def _on_ack(self, incoming: Incoming) -> None:
+        ack = self._decoded(UpdateAck.decode, incoming.topic, incoming.payload)
+        if ack is not None and incoming.topic == self._topics.ack(ack.round_id, self._id):
+            self._handle(Answered(ack))
+        incoming.ack()
+
+    def _on_wanted(self, want: Want, payload: bytes) -> None:
+        match want.kind:
+            case "image":
+                self._handle(ImageArrived(want.name, payload))
+            case "model":
+                self._handle(ModelArrived(want.name, payload))
+            case "round":
+                complete = self._decoded(RoundComplete.decode, self._topic_of(want), payload)
+                if complete is not None and complete.round_id == want.name:
+                    self._handle(RoundClosed(want.name, complete.status))
+
+    def _decoded(self, decode: Callable[[bytes], _T], topic: str, payload: bytes) -> _T | None:
+        """The message, or None after a warning."""
+        try:
+            return decode(payload)
+        except MessageError as error:
+            _log.warning("message on %s ignored: %s", topic, error, extra=self._extra())
+            return None
+
+    # --- events and effects
+
+    def _handle(self, event: Event) -> None:
+        self._events.append(event)
+        if self._handling:
+            return  # an effect has had an answer at once; its turn comes below
+        self._handling = True
+        try:
+            while self._events and not self._leaving:
+                for effect in self._tasks.handle(self._events.popleft()):
+                    self._carry_out(effect)
+                self._follow()
+        except LinkError as error:
+            if not self._leaving:
+                _log.error("%s", error, extra=self._extra())
+        finally:
+            self._handling = False
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case ReadImage(task_id, url, path):
+                self._answer_later(
+                    task_id, self._workers.read(path), lambda image: ImageArrived(url, image)
+                )
+            case Run(start):
+                run = self._runs[start.id] = self._workers.run(self._id, effect)
+                self._answer_later(start.id, run, lambda output: Ran(start.id, output))
+            case CancelRun(task_id):
+                unwanted = self._runs.pop(task_id, None)
+                if unwanted is not None:
+                    unwanted.cancel()  # one under way goes on to its end or limit, unheard
+            case SendUpdate():
+                self._send(effect)
+            case Wait(task_id, sends, delay_s):
+                self._loop.call_later(delay_s, lambda: self._handle(Waited(task_id, sends)))
+            case Report(result):
+                self._report(result)
+
+    def _report(self, result: TaskResult) -> None:
+        if result.error:
+            _log.warning("task failed: %s", result.error, extra=self._extra(result.task_id))
+        else:
+            _log.info("task done", extra=self._extra(result.task_id))
+        try:
+            self._publish(self._topics.proplet_results, result.encode())
+        except MessageError as error:  # the output of a task outside any round, too large
+            failed = TaskResult(result.task_id, self._id, error=str(error))
+            self._publish(self._topics.proplet_results, failed.encode())
+
+    def _send(self, effect: SendUpdate) -> None:
+        task_id = effect.task_id
+        topic = self._topics.update(effect.round_id, self._id)
+        try:
+            delivery = self._link.publish(topic, effect.payload)
+        except MessageError as error:  # larger than the link lets through
+            self._handle(Failed(task_id, str(error)))
+            return
+        except LinkError as error:  # its queue is full: later
+            _log.warning("update not sent: %s", error, extra=self._extra(task_id))
+            self._handle(Taken(task_id, random.random()))
+            return
+        _log.info(
+            "update sent, %d bytes",
+            len(effect.payload),
+            extra={**self._extra(task_id), "round_id": effect.round_id},
+        )
+        delivery.add_done_callback(functools.partial(self._on_delivered, task_id))
+
+    def _on_delivered(self, task_id: str, delivery: Delivery) -> None:
+        if delivery.error is None:  # else the link is closed, and we with it
+            self._handle(Taken(task_id, random.random()))
+
+    def _answer_later(self, task_id: str, future: Future[_T], event: Callable[[_T], Event]) -> None:
+        def ended(future: Future[_T]) -> None:
+            if future.cancelled():
+                return
+            error = future.exception()
+            answer = event(future.result()) if error is None else self._failed(task_id, error)
+            try:
+                self._loop.call_soon(lambda: self._on_ended(task_id, answer))
+            except LinkError:
+                _log.debug("a module ended after the link loop was stopped")
+
+        future.add_done_callback(ended)
+
+    def _on_ended(self, task_id: str, answer: Event) -> None:
+        self._runs.pop(task_id, None)
+        self._handle(answer)
+
+    def _failed(self, task_id: str, error: BaseException) -> Failed:
+        if isinstance(error, PropellerError):
+            return Failed(task_id, str(error))
+        _log.error("a worker failed", exc_info=error, extra=self._extra(task_id))
+        return Failed(
+            task_id, f"internal error, {type(error).__name__}: {error}; see the proplet's log"
+        )
+
+    def _follow(self) -> None:
+        """Read on the board what the tasks want by now, and no more."""
+        wants = self._tasks.wants
+        for want in self._followed - wants:
+            self._followed.remove(want)
+            self._board.unfollow(self._topic_of(want), self._id)
+        for want in wants - self._followed:
+            self._followed.add(want)
+            self._board.follow(
+                self._topic_of(want), self._id, functools.partial(self._on_wanted, want)
+            )
+
+    def _topic_of(self, want: Want) -> str:
+        if want.kind == "round":
+            return self._topics.complete(want.name)
+        return self._topics.absolute(want.name)
+
+    def _publish(self, topic: str, payload: bytes) -> None:
+        try:
+            self._link.publish(topic, payload)
+        except LinkError as error:
+            _log.error("not published on %s: %s", topic, error, extra=self._extra())
+
+    def _extra(self, task_id: str = "") -> dict[str, str]:
+        extra = {"proplet_id": self._id}
+        return {**extra, "task_id": task_id} if task_id else extra

@@ -1,0 +1,329 @@
+"""The tasks of one proplet as a pure machine: event in, new state and effects out.
+
+No clock, socket, thread or randomness inside: waits are effects, and their end is an event.
+
+    Fetching ── image and model are there ──▶ Running ── it wrote an update ──▶ Delivering
+        │                                        │                                  │
+        └─ failed, stopped, round closed ─▶ Done ◀─ failed, stopped, round closed,  │
+                                              ▲     or not part of a round          │
+                                              └── answered, stopped, round closed ──┘
+
+An update is sent, and sent again, until the coordinator has answered it or the round is closed. The
+wait for an answer begins when the broker has taken the update, and doubles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from propeller_fl.errors import ImageError, MessageError, PropellerError
+from propeller_fl.proplet._task_events import (
+    Answered,
+    CancelRun,
+    Delivering,
+    Done,
+    Effect,
+    Event,
+    Failed,
+    Fetching,
+    Given,
+    ImageArrived,
+    ModelArrived,
+    Ran,
+    ReadImage,
+    Reconnected,
+    Report,
+    RoundClosed,
+    Run,
+    Running,
+    SendUpdate,
+    State,
+    Stopped,
+    Taken,
+    Wait,
+    Waited,
+    Want,
+)
+from propeller_fl.proplet._update import Output
+from propeller_fl.wire import (
+    AckStatus,
+    Reason,
+    TaskResult,
+    TaskStart,
+    UpdateAck,
+    check_id,
+    image_sha256,
+    is_sha256,
+)
+
+MAX_LIVE: Final = 16
+"""Tasks a proplet has under way; one more takes the place of the oldest that still fetches."""
+
+DONE_KEPT: Final = 32
+"""Results remembered, to answer a task that is sent again."""
+
+MAX_WAIT_S: Final = 60.0
+"""The longest wait between two sendings of an update, unless the first is longer."""
+
+_STRANGER_SENDS: Final = 5
+"""How often an update is sent to a coordinator that says it does not know the round."""
+
+_MAX_ERROR_CHARS: Final = 1000
+
+
+def round_of(start: TaskStart) -> str:
+    """The round a task is part of, or empty."""
+    return start.env.get("ROUND_ID", "")
+
+
+def model_of(start: TaskStart) -> str:
+    """The topic of the model it starts from, without prefix, or empty."""
+    return start.env.get("MODEL_URI", "")
+
+
+class Tasks:
+    """All tasks of one proplet, by id."""
+
+    def __init__(self, proplet_id: str, resend_after_s: float) -> None:
+        self._proplet_id = proplet_id
+        self._resend_after_s = resend_after_s
+        self._states: dict[str, State] = {}  # in the order of their last change to Done, or coming
+
+    def state_of(self, task_id: str) -> State | None:
+        """Where a task stands; None for one that is unknown, or forgotten."""
+        return self._states.get(task_id)
+
+    @property
+    def wants(self) -> frozenset[Want]:
+        """What is to be subscribed to now, and no longer than it is in here."""
+        return frozenset(want for state in self._states.values() for want in _wants(state))
+
+    def handle(self, event: Event) -> list[Effect]:
+        """Let ``event`` happen."""
+        match event:
+            case Given(start):
+                return self._given(start)
+            case Stopped(task_id):
+                return self._end(task_id, "stopped by the manager")
+            case Failed(task_id, error):
+                return self._end(task_id, error)
+            case Ran(task_id) | Taken(task_id) | Waited(task_id):
+                return self._step(task_id, event)
+        return [effect for task_id in list(self._states) for effect in self._step(task_id, event)]
+
+    def _given(self, start: TaskStart) -> list[Effect]:
+        known = self._states.get(start.id)
+        if known is not None:
+            return self._given_again(known)
+        effects: list[Effect] = []
+        live = [task_id for task_id, s in self._states.items() if not isinstance(s, Done)]
+        if len(live) >= MAX_LIVE:
+            waiting = (t for t in live if isinstance(self._states[t], Fetching))
+            oldest = next(waiting, None)
+            if oldest is None:
+                error = f"this proplet is busy with {len(live)} tasks: send it again later"
+                return [Report(self._failure(start.id, error))]  # not remembered: it may come again
+            effects += self._end(oldest, f"given up in favour of one of {MAX_LIVE} newer tasks")
+        try:
+            path = _check(start)
+        except PropellerError as error:
+            return [*effects, *self._become_done(self._failure(start.id, str(error)))]
+        self._states[start.id] = Fetching(start)
+        if path is not None:
+            effects.append(ReadImage(start.id, start.image_url, path))
+        return effects
+
+    def _given_again(self, state: State) -> list[Effect]:
+        match state:
+            case Done(result):
+                return [Report(result)]
+            case Delivering():
+                return self._send_again(state)
+        return []
+
+    def _step(self, task_id: str, event: Event) -> list[Effect]:
+        """What happens to one task by an event that is not the end of it everywhere."""
+        match self._states.get(task_id), event:
+            case Fetching(start) as state, ImageArrived(url, image) if url == start.image_url:
+                if state.image is not None:
+                    return []
+                try:
+                    _verify(start, image)
+                except ImageError as error:
+                    return self._end(task_id, str(error))
+                return self._run_when_ready(replace(state, image=image))
+            case Fetching(start) as state, ModelArrived(uri, model) if uri == model_of(start):
+                return self._run_when_ready(replace(state, model=model))
+            case Running(start), Ran(_, output):
+                return self._deliver(start, output)
+            case Delivering(wait_s=wait_s, sends=sends) as state, Taken(_, jitter):
+                if state.taken:
+                    return []
+                self._states[task_id] = replace(state, taken=True)
+                return [Wait(task_id, sends, wait_s * (0.75 + jitter / 2))]
+            case Delivering(sends=sends) as state, Waited(_, after) if after == sends:
+                return self._send_again(state)
+            case Delivering() as state, Reconnected():
+                return self._send_again(state)
+            case Delivering(start, _, sha256) as state, Answered(ack) if (
+                ack.sha256 == sha256
+                and ack.round_id == round_of(start)
+                and ack.proplet_id == self._proplet_id
+            ):
+                return self._answered(state, ack)
+            case (Fetching(start) | Running(start) | Delivering(start)) as state, RoundClosed(
+                round_id, how
+            ) if round_id == round_of(start):
+                return self._round_closed(state, how)
+        return []
+
+    def _run_when_ready(self, state: Fetching) -> list[Effect]:
+        start, image = state.start, state.image
+        if image is None or (model_of(start) and state.model is None):
+            self._states[start.id] = state
+            return []
+        self._states[start.id] = Running(start)
+        env = {**start.env, "PROPLET_ID": self._proplet_id}
+        return [Run(replace(start, env=env), image, state.model)]
+
+    def _deliver(self, start: TaskStart, output: Output) -> list[Effect]:
+        if not round_of(start):
+            text = output.payload.decode(errors="replace") or "the module wrote nothing"
+            return self._become_done(TaskResult(start.id, self._proplet_id, results=text))
+        self._states[start.id] = Delivering(start, output, output.sha256, self._resend_after_s)
+        return [SendUpdate(start.id, round_of(start), output.payload)]
+
+    def _send_again(self, state: Delivering) -> list[Effect]:
+        if not state.taken:
+            return []  # the last one is still with the link, which sends it again by itself
+        task_id = state.start.id
+        longest_s = max(MAX_WAIT_S, self._resend_after_s)
+        self._states[task_id] = replace(
+            state, taken=False, sends=state.sends + 1, wait_s=min(2 * state.wait_s, longest_s)
+        )
+        return [SendUpdate(task_id, round_of(state.start), state.output.payload)]
+
+    def _answered(self, state: Delivering, ack: UpdateAck) -> list[Effect]:
+        if ack.status is AckStatus.ACCEPTED:
+            return self._become_done(self._success(state, "accepted"))
+        if ack.reason == Reason.ROUND_CLOSED:
+            return self._become_done(self._success(state, "round_closed"))
+        if ack.reason == Reason.UNKNOWN_ROUND and state.sends < _STRANGER_SENDS:
+            return []  # the coordinator may hear of the round after it hears of the update
+        detail = f"{ack.reason}: {ack.detail}" if ack.detail else ack.reason
+        return self._end(state.start.id, f"the coordinator refused the update: {detail}")
+
+    def _round_closed(self, state: Fetching | Running | Delivering, how: str) -> list[Effect]:
+        if isinstance(state, Delivering):
+            # Not a failure: the update may well be the one that closed the round, and the answer to
+            # it be on another topic, behind the news of the end.
+            return self._become_done(self._success(state, "round_closed"))
+        round_id = round_of(state.start)
+        return self._end(
+            state.start.id, f"round {round_id} closed ({how}) before the module had run"
+        )
+
+    def _end(self, task_id: str, error: str) -> list[Effect]:
+        """The end of a live task, for the reason ``error``."""
+        state = self._states.get(task_id)
+        if state is None or isinstance(state, Done):
+            return []
+        effects: list[Effect] = [CancelRun(task_id)] if isinstance(state, Running) else []
+        return [*effects, *self._become_done(self._failure(task_id, error))]
+
+    def _become_done(self, result: TaskResult) -> list[Effect]:
+        self._states.pop(result.task_id, None)
+        self._states[result.task_id] = Done(result)
+        done = [task_id for task_id, state in self._states.items() if isinstance(state, Done)]
+        for task_id in done[:-DONE_KEPT]:
+            del self._states[task_id]
+        return [Report(result)]
+
+    def _failure(self, task_id: str, error: str) -> TaskResult:
+        line = " ".join(error.split())[:_MAX_ERROR_CHARS]
+        return TaskResult(task_id, self._proplet_id, error=line)
+
+    def _success(self, state: Delivering, answer: str) -> TaskResult:
+        summary = {
+            "update_sha256": state.sha256,
+            "size_bytes": len(state.output.payload),
+            "num_samples": state.output.num_samples,
+            "answer": answer,
+        }
+        text = json.dumps(summary, separators=(",", ":"))
+        return TaskResult(state.start.id, self._proplet_id, results=text)
+
+
+def _wants(state: State) -> Iterator[Want]:
+    if isinstance(state, Done):
+        return
+    if round_of(state.start):
+        yield Want("round", round_of(state.start))
+    if isinstance(state, Fetching):
+        if state.image is None and image_sha256(state.start.image_url):
+            yield Want("image", state.start.image_url)
+        if state.model is None and model_of(state.start):
+            yield Want("model", model_of(state.start))
+
+
+def _check(start: TaskStart) -> str | None:
+    """The local path of the image, if that is where it is.
+
+    Raises :class:`MessageError` or :class:`ImageError` for a task that can never run.
+    """
+    if round_of(start):
+        check_id(round_of(start), "env.ROUND_ID")
+    folder, _, name = model_of(start).rpartition("/")
+    if model_of(start):
+        if folder != "fl/models" or name == "publish":
+            raise MessageError(
+                Reason.BAD_FIELD,
+                f"env.MODEL_URI is {model_of(start)[:80]!r}",
+                field="env.MODEL_URI",
+                hint="a model's topic, such as fl/models/global_model_v0",
+            )
+        check_id(name, "env.MODEL_URI")
+    if start.image_sha256 and not is_sha256(start.image_sha256):
+        raise ImageError(
+            f"image_sha256 is {start.image_sha256!r}", hint="64 lower-case hexadecimal digits"
+        )
+    named = image_sha256(start.image_url)
+    if named is None:
+        return _path_of(start.image_url)
+    if start.image_sha256 and start.image_sha256 != named:
+        raise ImageError(
+            f"image_url names the digest {named}, and image_sha256 is {start.image_sha256}",
+            hint="leave image_sha256 out, or make them the same",
+        )
+    return None
+
+
+def _path_of(url: str) -> str:
+    """The path in ``/a/file`` or ``file:///a/file``."""
+    if url.startswith("/"):
+        return url
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path[:1] == "/":
+        return unquote(parts.path)
+    raise ImageError(
+        f"image_url is {url[:80]!r}, which this proplet cannot fetch",
+        hint="fl/images/{sha256}, where the manager puts images; or file:///path, or /path",
+    )
+
+
+def _verify(start: TaskStart, image: bytes) -> None:
+    wanted = start.image_sha256 or image_sha256(start.image_url)
+    found = hashlib.sha256(image).hexdigest()
+    if wanted and found != wanted:
+        raise ImageError(
+            f"the image at {start.image_url} has the digest {found}, not {wanted}",
+            hint="publish the right bytes there, or ask for the digest they have",
+        )

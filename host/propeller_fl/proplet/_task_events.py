@@ -1,0 +1,217 @@
+"""The states of a task, what can happen to it, and what it wants done about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from propeller_fl.proplet._update import Output
+from propeller_fl.wire import TaskResult, TaskStart, UpdateAck
+
+# --- states of a task
+
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """What the module needs is on its way; None: not there yet."""
+
+    start: TaskStart
+    image: bytes | None = field(default=None, repr=False)
+    model: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The module runs, or waits for a worker."""
+
+    start: TaskStart
+
+
+@dataclass(frozen=True, slots=True)
+class Delivering:
+    """The update is out ``sends`` times. ``taken``: the broker has the last of them.
+
+    ``wait_s`` is how long the answer to that one is waited for, before jitter.
+    """
+
+    start: TaskStart
+    output: Output
+    sha256: str
+    wait_s: float
+    sends: int = 1
+    taken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Ended, well or not."""
+
+    result: TaskResult
+
+
+State = Fetching | Running | Delivering | Done
+
+
+# --- events
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The manager has sent this task, maybe not for the first time."""
+
+    start: TaskStart
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The manager wants no more of this task."""
+
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageArrived:
+    """``image`` is what was found at ``url``."""
+
+    url: str
+    image: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelArrived:
+    """``model`` is what was published on ``uri``."""
+
+    uri: str
+    model: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """The module ended well and wrote ``output``."""
+
+    task_id: str
+    output: Output
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An effect could not be carried out, or not to a good end."""
+
+    task_id: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The broker has the update. ``jitter`` is a random number from 0 to 1."""
+
+    task_id: str
+    jitter: float
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """The wait after sending number ``sends`` is over."""
+
+    task_id: str
+    sends: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The coordinator has spoken about an update."""
+
+    ack: UpdateAck
+
+
+@dataclass(frozen=True, slots=True)
+class RoundClosed:
+    """The round has ended; ``how`` is its outcome, for people."""
+
+    round_id: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnected:
+    """There is a new session with the broker; what was said meanwhile was not heard."""
+
+
+Event = (
+    Given
+    | Stopped
+    | ImageArrived
+    | ModelArrived
+    | Ran
+    | Failed
+    | Taken
+    | Waited
+    | Answered
+    | RoundClosed
+    | Reconnected
+)
+
+
+# --- effects, to be carried out in order
+
+
+@dataclass(frozen=True, slots=True)
+class ReadImage:
+    """Read a local file; answer with ImageArrived (``url``) or Failed."""
+
+    task_id: str
+    url: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run the module; answer with Ran or Failed. ``model`` is None for a task without one."""
+
+    start: TaskStart
+    image: bytes = field(repr=False)
+    model: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRun:
+    """Its outcome is no longer wanted."""
+
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendUpdate:
+    """Publish; answer with Taken once the broker has it, or Failed if it never can be."""
+
+    task_id: str
+    round_id: str
+    payload: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Answer with Waited in ``delay_s`` seconds."""
+
+    task_id: str
+    sends: int
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Publish the result."""
+
+    result: TaskResult
+
+
+Effect = ReadImage | Run | CancelRun | SendUpdate | Wait | Report
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A topic the tasks need to hear: an image's or a model's, as the task names it, or the end of
+    the round with the id ``name``."""
+
+    kind: Literal["image", "model", "round"]
+    name: str

@@ -1,0 +1,81 @@
+"""What a user sees of commands that need no deployment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from propeller_fl.cli import main
+
+
+def invoke(*arguments: str, env: dict[str, str] | None = None) -> Result:
+    return CliRunner(env=env).invoke(main, list(arguments))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["up", "demo", "manager", "coordinator", "model-server", "broker", "proplet", "round",
+     "round start", "round watch", "round list", "round show", "model list", "model show",
+     "model get", "client build", "client run", "client check", "doctor", "config"],
+)  # fmt: skip
+def test_every_command_has_help(name: str) -> None:
+    result = invoke(*name.split(), "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def test_settings_rise_from_file_to_environment_to_flag(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(
+        'topic_prefix = "file"\n[model_server]\nhttp_port = 1\n[manager]\nliveness_timeout_s = 90\n'
+        '[manager.images]\n"oci://a" = "builtin:linear"\n'
+    )
+    env = {"PROPELLER_FL_MODEL_SERVER_HTTP_PORT": "2", "MQTT_BROKER": "mqtt://u:secret@h:1"}
+    result = invoke("--config", str(file), "--set", "model_server.http_port=3", "config", env=env)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.output)
+    assert found["topic_prefix"] == "file"
+    assert found["model_server"]["http_port"] == 3
+    assert found["manager"] == {"liveness_timeout_s": 90.0, "images": {"oci://a": "builtin:linear"}}
+    assert found["broker"]["url"] == "mqtt://***@h:1"
+    assert "secret" not in result.output
+    assert json.loads(invoke("config", env=env).output)["model_server"]["http_port"] == 2
+
+
+@pytest.mark.parametrize(
+    ("assignment", "says"),
+    [
+        ("model_server.http_port=x", "model_server.http_port"),
+        ("proplet.heartbeat_s=20", "at most a third"),
+        ("nonsense=1", "no setting 'nonsense'"),
+        ("topic_prefix=/a", "topic_prefix"),
+    ],
+)
+def test_a_bad_setting_is_named(assignment: str, says: str) -> None:
+    result = invoke("--set", assignment, "config")
+    assert result.exit_code == 1
+    assert says in result.output
+
+
+def test_a_broker_that_is_not_there_is_said_in_one_line() -> None:
+    result = invoke("--broker", "mqtt://127.0.0.1:1", "model", "list")
+    assert result.exit_code == 1
+    assert result.output.startswith("error: ")
+    assert "127.0.0.1:1" in result.output
+
+
+def test_the_builtin_modules_keep_the_contract() -> None:
+    for name in ("linear", "softmax"):
+        result = invoke("client", "check", f"builtin:{name}")
+        assert result.exit_code == 0, result.output
+
+
+def test_a_module_that_breaks_the_contract_is_told_how(tmp_path: Path) -> None:
+    path = tmp_path / "not.wasm"
+    path.write_bytes(b"junk")
+    result = invoke("client", "check", str(path))
+    assert result.exit_code == 1
+    assert "breaks the contract" in result.output

@@ -1,0 +1,114 @@
+"""The seed's walk-through, with the real command in a real process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from propeller_fl.link import BrokerAddress
+from tests.support.peers import peer_at
+from tests.support.wait import wait_until
+
+# byte for byte what the walk-through publishes
+SEED = b"""{
+  "round_id": "r-0001",
+  "model_uri": "fl/models/global_model_v0",
+  "task_wasm_image": "oci://example/fl-client-wasm:latest",
+  "participants": ["proplet-1", "proplet-2", "proplet-3"],
+  "hyperparams": {"epochs": 1, "lr": 0.01, "batch_size": 16},
+  "k_of_n": 3,
+  "timeout_s": 30
+}"""
+
+
+def command(directory: Path, port: int, *arguments: str) -> list[str]:
+    return [
+        sys.executable, "-m", "propeller_fl", "--data-dir", str(directory / "state"),
+        "--set", f"broker.port={port}", "--set", "model_server.http_port=0",
+        "--set", f"model_server.models_dir={directory / 'models'}", *arguments,
+    ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def up(directory: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    log = directory / "up.log"
+    with log.open("ab") as out:
+        process = subprocess.Popen(command(directory, port, "up"), stdout=out, stderr=out)
+    try:
+        wait_until(
+            lambda: process.poll() is None and "ready: proplet-1" in log.read_text(),
+            30,
+            f"`up` says that it is ready: {log.read_text()}",
+        )
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def test_the_seeds_message_completes_a_round_as_it_stands(tmp_path: Path, port: int) -> None:
+    with up(tmp_path, port) as process:
+        with peer_at(BrokerAddress("127.0.0.1", port)) as peer:
+            peer.subscribe("fl/rounds/r-0001/complete", "fl/models/global_model_v1")
+            peer.publish("fl/rounds/start", SEED)
+            complete = peer.wait_for("fl/rounds/r-0001/complete", timeout_s=30)
+            assert complete["status"] == "complete"
+            assert complete["num_updates"] == 3
+            model = peer.wait_for("fl/models/global_model_v1")
+            assert set(model) == {"w", "b", "version"}
+            assert len(model["w"]) == 3
+        assert (tmp_path / "models" / "global_model_v1.json").exists()
+        log = (tmp_path / "up.log").read_text()
+        assert "oci://example/fl-client-wasm:latest is mapped to builtin:linear" in log
+
+        listed = run(tmp_path, port, "round", "list", "--json")
+        assert [row["complete"]["status"] for row in json.loads(listed)] == ["complete"]
+        assert "accepted proplet-1" in run(tmp_path, port, "round", "show", "r-0001")
+        models = json.loads(run(tmp_path, port, "model", "list", "--json"))
+        assert [row["version"] for row in models] == [0, 1]
+        assert json.loads(run(tmp_path, port, "model", "get", "1")) == model
+        again = run(
+            tmp_path, port, "round", "start", "--image", "builtin:linear", "--round-id", "r-0002",
+            "--participants", "proplet-1,proplet-2", "--param", "epochs=1",
+        )  # fmt: skip
+        assert "complete" in again
+        assert "is sound" in run(tmp_path, port, "doctor")
+
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_a_deployment_that_is_killed_goes_on_where_it_was(tmp_path: Path, port: int) -> None:
+    with up(tmp_path, port) as process:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(10)
+    with up(tmp_path, port):
+        out = run(
+            tmp_path, port, "round", "start", "--image", "builtin:linear",
+            "--participants", "proplet-1,proplet-2,proplet-3",
+        )  # fmt: skip
+        assert "fl/models/global_model_v1" in out
+
+
+def run(directory: Path, port: int, *arguments: str) -> str:
+    done = subprocess.run(
+        command(directory, port, *arguments), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

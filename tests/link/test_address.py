@@ -1,0 +1,80 @@
+"""Where a broker is, as people write it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from propeller_fl.errors import ConfigError
+from propeller_fl.link import BrokerAddress, TlsOptions
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "shown"),
+    [
+        ("mqtt://broker:1884", BrokerAddress("broker", 1884), "mqtt://broker:1884"),
+        ("mqtt://broker", BrokerAddress("broker", 1883), "mqtt://broker:1883"),
+        ("broker:1884", BrokerAddress("broker", 1884), "mqtt://broker:1884"),
+        ("broker", BrokerAddress("broker", 1883), "mqtt://broker:1883"),
+        ("mqtt://[::1]:9", BrokerAddress("::1", 9), "mqtt://[::1]:9"),
+        ("mqtt://me@broker/", BrokerAddress("broker", 1883, "me"), "mqtt://me@broker:1883"),
+        (
+            "mqtt://me:p%40ss%2F@broker",
+            BrokerAddress("broker", 1883, "me", "p@ss/"),
+            "mqtt://me:***@broker:1883",
+        ),
+        (
+            "mqtts://broker",
+            BrokerAddress("broker", 8883, tls=TlsOptions()),
+            "mqtts://broker:8883",
+        ),
+    ],
+)
+def test_parse(text: str, expected: BrokerAddress, shown: str) -> None:
+    address = BrokerAddress.parse(text)
+    assert address == expected
+    assert str(address) == shown
+
+
+def test_tls_options_are_kept() -> None:
+    options = TlsOptions(ca_file=Path("ca.pem"))
+    assert BrokerAddress.parse("mqtts://broker", tls=options).tls is options
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "no host"),
+        ("mqtt://", "no host"),
+        ("mqtt://:1883", "no host"),
+        ("bro ker:1883", "no host"),
+        ("tcp://broker", "unknown scheme 'tcp'"),
+        ("ws://broker/mqtt", "unknown scheme 'ws'"),
+        ("broker:0", "port 0"),
+        ("broker:70000", "cannot be read"),
+        ("broker:mqtt", "cannot be read"),
+        ("::1", "cannot be read"),
+        ("mqtt://broker/topic", "nothing may follow"),
+        ("mqtt://broker?x", "nothing may follow"),
+        ("mqtt://:word@broker", "without a user"),
+    ],
+)
+def test_fault_is_named(text: str, fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault) as caught:
+        BrokerAddress.parse(text)
+    assert "mqtts://user:password@host:port" in caught.value.hint
+
+
+def test_tls_options_without_tls() -> None:
+    with pytest.raises(ConfigError, match="not mqtts"):
+        BrokerAddress.parse("mqtt://broker", tls=TlsOptions())
+
+
+@pytest.mark.parametrize("text", ["tcp://me:hush@broker", "mqtt://me:hush/@broker", "me:hush@b:x"])
+def test_password_is_never_shown(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        BrokerAddress.parse(text)
+    assert "hush" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert "hush" not in repr(BrokerAddress("broker", 1, "me", "hush"))

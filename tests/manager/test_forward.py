@@ -1,0 +1,108 @@
+"""Updates pass through, byte for byte, or are refused with a reason."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from propeller_fl.link import LinkLimits
+from propeller_fl.wire import AckStatus, UpdateAck
+
+from ..support.wait import wait_until
+from .conftest import TOPICS, Stage
+
+UPDATE = TOPICS.update("r-1", "p-1")
+
+
+def update(**fields: object) -> bytes:
+    return json.dumps({"round_id": "r-1", "proplet_id": "p-1", "update": {}, **fields}).encode()
+
+
+def test_verbatim(any_stage: Stage) -> None:
+    stage = any_stage
+    stage.start_manager()
+    spaced = b' {"proplet_id" : "p-1",\n "round_id":"r-1", "later": [1.50]} '
+    cbor = b"\xa2\x68round_id\x63r-1\x6aproplet_id\x63p-1"
+    stage.peer.say(UPDATE, spaced)
+    stage.peer.say(UPDATE, cbor)
+    assert sorted(stage.peer.expect(TOPICS.forwarded_updates, 2)) == sorted([spaced, cbor])
+    wait_until(lambda: stage.manager.forwarded().forwarded == 2, 5, "both are counted")
+    assert stage.manager.forwarded().refused == {}
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (update(round_id="r-2"), "identity"),
+        (update(proplet_id="p-2"), "identity"),
+        (update(proplet_id=None), "missing_field"),
+        (update(proplet_id=""), "missing_field"),
+        (update(round_id=None), "missing_field"),
+        (update(proplet_id="../p"), "bad_id"),
+        (update(proplet_id=7), "bad_field"),
+        (b"[]", "undecodable"),
+        (b"", "undecodable"),
+        (b'{"round_id": "r-1"', "undecodable"),
+        (b"\xa1\xff\xff", "undecodable"),
+        (b'{"a":' * 20_000, "undecodable"),
+    ],
+)
+def test_refused(
+    stage: Stage, payload: bytes, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.start_manager()
+    stage.peer.say(UPDATE, payload)
+    [answer] = stage.peer.expect(TOPICS.ack("r-1", "p-1"))
+    ack = UpdateAck.decode(answer)
+    assert (ack.round_id, ack.proplet_id, ack.status) == ("r-1", "p-1", AckStatus.REFUSED)
+    assert ack.reason == reason
+    assert ack.sha256 == hashlib.sha256(payload).hexdigest()
+    assert ack.detail
+    assert stage.manager.forwarded().refused == {reason: 1}
+    [record] = [r for r in caplog.records if r.getMessage().startswith("update refused")]
+    assert (record.__dict__["round_id"], record.__dict__["proplet_id"]) == ("r-1", "p-1")
+
+    stage.peer.say(UPDATE, update())  # and life goes on
+    assert stage.peer.expect(TOPICS.forwarded_updates) == [update()]
+
+
+def test_a_topic_with_a_bad_id(stage: Stage) -> None:
+    stage.start_manager()
+    stage.peer.say(TOPICS.absolute("fl/rounds/r~1/updates/p-1"), update())
+    wait_until(lambda: stage.manager.forwarded().refused == {"bad_id": 1}, 5, "it is counted")
+    assert not stage.peer.heard(TOPICS.forwarded_updates)
+
+
+def test_what_came_while_we_were_away(stage: Stage) -> None:
+    stage.start_manager()
+    stage.stop_manager()
+    payloads = [update(num_samples=number) for number in range(50)]
+    for payload in payloads:
+        stage.peer.say(UPDATE, payload)
+    stage.start_manager()
+    wait_until(lambda: received(stage) == set(payloads), 20, "all updates are forwarded")
+
+
+def test_a_full_queue_holds_and_loses_nothing(stage: Stage) -> None:
+    stage.start_manager(LinkLimits(max_queued=4))
+    payloads = [update(num_samples=number) for number in range(300)]
+    for payload in payloads:
+        stage.peer.link.publish(UPDATE, payload)
+    wait_until(lambda: received(stage) == set(payloads), 30, "all updates are forwarded")
+
+
+def test_a_broker_that_dies_with_updates_under_way(stage: Stage) -> None:
+    stage.start_manager()
+    payloads = [update(num_samples=number) for number in range(200)]
+    for payload in payloads:
+        stage.peer.link.publish(UPDATE, payload)
+    wait_until(lambda: received(stage), 10, "some are forwarded")
+    stage.broker.kill()
+    stage.broker.start()
+    wait_until(lambda: received(stage) == set(payloads), 30, "all updates are forwarded")
+
+
+def received(stage: Stage) -> set[bytes]:
+    return set(stage.peer.heard(TOPICS.forwarded_updates))

@@ -1,0 +1,122 @@
+"""The manager stops or the broker forgets in the middle of a round."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+
+from propeller_fl.link import LinkLimits
+from propeller_fl.wire import Phase, TaskResult
+
+from .conftest import TOPICS, WASM, Stage, round_start
+
+
+def test_an_open_round_goes_on_after_a_restart(stage: Stage) -> None:
+    stage.start_manager()
+    stage.create("early")
+    stage.create("done")
+    start = round_start(participants=("early", "done", "late"))
+    stage.open_round(start)
+    stage.tasks(2)
+    stage.peer.say(TOPICS.proplet_results, TaskResult("r-1.done", "done", results="ok").encode())
+    stage.until_saved("r-1", early="sent", done="done")
+    stage.stop_manager()
+
+    stage.start_manager()
+    for proplet_id in ("early", "done", "late"):
+        stage.alive(proplet_id)
+    assert stage.tasks(3)[2].proplet_id == "late"
+    stage.settle()
+    assert len(stage.tasks_so_far()) == 3  # those that went out do not go out again
+
+    stage.status(start, Phase.COMPLETE)
+    assert len(stage.peer.expect(TOPICS.task_stop, 2)) == 2  # early and late
+
+
+def test_a_start_is_remembered_before_it_is_opened(stage: Stage) -> None:
+    stage.start_manager()
+    start = round_start()
+    stage.peer.say(TOPICS.round_start, start.encode())
+    stage.settle()
+    stage.stop_manager()
+
+    stage.start_manager()
+    stage.status(start, Phase.OPEN)
+    stage.create("p-1")
+    stage.tasks(1)
+
+
+def test_a_start_that_came_while_we_were_away(stage: Stage) -> None:
+    stage.start_manager()
+    stage.stop_manager()
+    start = round_start()
+    stage.open_round(start)
+    stage.start_manager()
+    stage.create("p-1")
+    stage.tasks(1)
+
+
+def test_a_round_that_ended_while_we_were_away(stage: Stage) -> None:
+    stage.start_manager()
+    start = round_start()
+    stage.open_round(start)
+    stage.report("r-1", absent=("p-1",))
+    stage.stop_manager()
+    stage.status(start, Phase.FAILED)
+    stage.start_manager()
+    stage.until_closed("r-1")
+    stage.create("p-1")
+    stage.settle()
+    assert not stage.tasks_so_far()
+
+
+def test_own_start_topics_are_remembered(stage: Stage) -> None:
+    stage.start_manager()
+    stage.create("p-1", own_start_topic="true")
+    stage.stop_manager()
+    stage.start_manager()
+    stage.alive("p-1")
+    stage.open_round(round_start())
+    stage.tasks(1, TOPICS.task_start_of("p-1"))
+
+
+def test_the_image_stays_the_same_within_a_round(stage: Stage) -> None:
+    stage.start_manager()
+    stage.open_round(round_start())
+    stage.report("r-1", absent=("p-1",))
+    stage.stop_manager()
+    stage.image.write_bytes(WASM + b"rebuilt")
+    stage.start_manager()
+    stage.create("p-1")
+    stage.peer.expect_like(TOPICS.launch("r-1"), lambda payload: b"the round asks for" in payload)
+    assert not stage.tasks_so_far()
+
+
+def test_a_broker_that_lost_everything_is_told_again(stage: Stage) -> None:
+    stage.start_manager()
+    stage.create("p-1")
+    stage.open_round(round_start())
+    stage.tasks(1)
+    stage.broker.kill()
+    forget(stage)
+    stage.broker.start()
+    stage.until_alive("p-1", False)  # it may not be back, and would miss its task
+    stage.now_s += 1.0
+    stage.alive("p-1")
+    assert [task.id for task in stage.tasks(2)] == ["r-1.p-1", "r-1.p-1"]
+    assert stage.peer.expect(TOPICS.image(hashlib.sha256(WASM).hexdigest()), 2) == [WASM, WASM]
+
+
+def test_more_tasks_than_the_link_takes_at_once(stage: Stage) -> None:
+    participants = tuple(f"p-{number}" for number in range(60))
+    stage.start_manager(LinkLimits(max_queued=8))
+    for proplet_id in participants:
+        stage.create(proplet_id)
+    stage.open_round(round_start(participants=participants))
+    assert sorted(task.proplet_id for task in stage.tasks(60)) == sorted(participants)
+    stage.report("r-1", launched=participants)
+
+
+def forget(stage: Stage) -> None:
+    """Take the broker's memory away."""
+    shutil.rmtree(stage.directory / "broker" / "store")

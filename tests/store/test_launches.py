@@ -1,0 +1,126 @@
+"""The manager's memory, across openings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from propeller_fl.errors import StoreError
+from propeller_fl.store._launches import (
+    ImageFixed,
+    LaunchPhase,
+    LaunchState,
+    LaunchStore,
+    PropletSeen,
+    RoundClosed,
+    RoundOpened,
+    StartDropped,
+    StartTaken,
+    TaskMoved,
+)
+from propeller_fl.wire import Discovery, RoundStart
+
+DAY_S = 86_400.0
+START = RoundStart(
+    "r-1", "fl/models/global_model_v0", "builtin:linear", ("p",), {"lr": 0.5}, 1, 9.5
+)
+SHA256 = START.digest()
+
+
+@contextmanager
+def opened(directory: Path, at_s: float = 0.0) -> Iterator[LaunchStore]:
+    store = LaunchStore(directory / "launches.db", clock=lambda: at_s)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def test_a_round_from_start_to_end(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.commit([StartTaken(START, SHA256)])
+    with opened(tmp_path) as store:
+        [saved] = store.unfinished()
+        assert (saved.start, saved.start_sha256) == (START, SHA256)
+        assert saved.phase is LaunchPhase.WAITING
+        assert store.find("r-1") is None
+        store.commit([RoundOpened("r-1", SHA256), ImageFixed("r-1", "ab")])
+        store.commit([TaskMoved("r-1", "p", LaunchState.SENT)])
+    with opened(tmp_path) as store:
+        [saved] = store.unfinished()
+        assert (saved.phase, saved.image_sha256) == (LaunchPhase.OPEN, "ab")
+        [task] = saved.tasks
+        assert (task.proplet_id, task.state, task.error) == ("p", LaunchState.SENT, "")
+        assert store.closed_start("r-1") == ""
+        store.commit([TaskMoved("r-1", "p", LaunchState.FAILED, "oops"), RoundClosed("r-1")])
+    with opened(tmp_path) as store:
+        assert store.unfinished() == []
+        assert store.closed_start("r-1") == SHA256
+        found = store.find("r-1")
+        assert found is not None
+        assert found.tasks[0].error == "oops"
+
+
+def test_a_start_taken_again_changes_nothing(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.commit([StartTaken(START, SHA256), RoundOpened("r-1", SHA256)])
+        store.commit([StartTaken(START, SHA256)])
+        assert store.unfinished()[0].phase is LaunchPhase.OPEN
+
+
+def test_only_a_waiting_start_can_be_dropped(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.commit([StartTaken(START, "a"), StartTaken(START, "b"), RoundOpened("r-1", "a")])
+        store.commit([StartDropped("r-1", "a"), StartDropped("r-1", "b")])
+        assert [launch.start_sha256 for launch in store.unfinished()] == ["a"]
+
+
+def test_all_or_nothing(tmp_path: Path) -> None:
+    def changes() -> Iterator[StartTaken]:
+        yield StartTaken(START, SHA256)
+        raise KeyError("half way")
+
+    with opened(tmp_path) as store:
+        with pytest.raises(KeyError):
+            store.commit(changes())
+        assert store.unfinished() == []
+
+
+def test_proplets_are_known_again(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.commit([PropletSeen(Discovery("p", "lab", {"arch": "x"}))])
+        store.commit([PropletSeen(Discovery("p", "lab", {"own_start_topic": "true"}))])
+    with opened(tmp_path) as store:
+        assert store.proplets() == [Discovery("p", "lab", {"own_start_topic": "true"})]
+
+
+def test_the_oldest_first(tmp_path: Path) -> None:
+    for at_s, name in ((2.0, "b"), (1.0, "a"), (3.0, "c")):
+        with opened(tmp_path, at_s) as store:
+            store.commit([StartTaken(START, name), PropletSeen(Discovery(name))])
+    with opened(tmp_path) as store:
+        assert [launch.start_sha256 for launch in store.unfinished()] == ["a", "b", "c"]
+        assert [discovery.proplet_id for discovery in store.proplets()] == ["a", "b", "c"]
+
+
+def test_what_is_older_than_thirty_days_is_forgotten(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.commit([StartTaken(START, SHA256), RoundOpened("r-1", SHA256)])
+        store.commit([TaskMoved("r-1", "p", LaunchState.SENT), RoundClosed("r-1")])
+        store.commit([PropletSeen(Discovery("p"))])
+    with opened(tmp_path, 30 * DAY_S) as store:
+        assert store.find("r-1") is not None
+    with opened(tmp_path, 30 * DAY_S + 1) as store:
+        assert store.find("r-1") is None
+        assert store.proplets() == []
+        store.commit([StartTaken(START, SHA256), RoundOpened("r-1", SHA256)])
+        assert store.unfinished()[0].tasks == ()
+
+
+def test_not_a_database(tmp_path: Path) -> None:
+    (tmp_path / "launches.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(StoreError, match="not a database"):
+        LaunchStore(tmp_path / "launches.db")

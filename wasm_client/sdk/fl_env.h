@@ -1,0 +1,30 @@
+/* The environment, and what it says about the task. */
+#ifndef FL_ENV_H
+#define FL_ENV_H
+
+#include "fl_memory.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Copies the environment into the arena. To be called once, before all else. */
+void fl_env_load(struct fl_arena *arena);
+
+/* The value of a variable; NULL when it is not set, or empty. */
+const char *fl_env(const char *name);
+
+/* The strings live in the arena. */
+struct fl_task {
+    const char *round_id;    /* ROUND_ID */
+    const char *proplet_id;  /* PROPLET_ID, or NULL */
+    const char *model_uri;   /* MODEL_URI */
+    const char *hyperparams; /* HYPERPARAMS, or NULL */
+    bool train;              /* FL_MODE: "train", the default, or "evaluate" */
+    bool binary;             /* FL_UPDATE_FORMAT: "json", the default, or "cbor" */
+    uint32_t seed;           /* FL_SEED; else a hash of the round's and the proplet's id */
+};
+
+/* Fails (fl_fail) when a variable is missing or wrong, and names it. */
+void fl_task_read(struct fl_task *task);
+
+#endif
