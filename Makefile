@@ -25,7 +25,7 @@ demo: $(VENV)/installed-demo
 	$(BIN)/propeller-fl demo
 
 test: $(VENV)/installed-dev lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 4
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

@@ -94,7 +94,6 @@ class Deployment:
             if self._roles & (Role.SERVICES | Role.PROPLETS):
                 loop = stack.enter_context(LinkLoop(name="services"))
                 self._start_services(stack, loop)
-                self._await_links()
             self._stack = stack.pop_all()
         return self
 
@@ -163,6 +162,7 @@ class Deployment:
             manager.start()
             stack.callback(manager.stop)
             self._watched.append(_Watched("manager", lambda: manager.failure))
+        self._await_links()  # before proplets introduce themselves to a manager that cannot hear
         if Role.PROPLETS in self._roles:
             proplets = PropletHost(
                 self.address,
@@ -173,6 +173,7 @@ class Deployment:
             )
             proplets.start()
             stack.callback(proplets.stop)
+            self._await("proplets", proplets.wait_connected)
 
     def _link(self, stack: contextlib.ExitStack, loop: LinkLoop, client_id: str) -> Link:
         link = Link(loop, self.address, client_id, keepalive_s=self.settings.broker.keepalive_s)
@@ -183,10 +184,14 @@ class Deployment:
     def _await_links(self) -> None:
         """Ready means subscribed; for a broker that is not there yet the links go on trying."""
         for link in self._links:
-            try:
-                link.wait_connected(_CONNECT_S)
-            except LinkError as err:
-                _log.warning("%s goes on trying: %s", link.client_id, err)
+            self._await(link.client_id, link.wait_connected)
+
+    @staticmethod
+    def _await(name: str, wait_connected: Callable[[float], None]) -> None:
+        try:
+            wait_connected(_CONNECT_S)
+        except LinkError as err:
+            _log.warning("%s: %s; it goes on trying", name, err)
 
     def _owned(self, stack: contextlib.ExitStack, service: str) -> Path:
         """This service's directory, ours alone for as long as we run."""

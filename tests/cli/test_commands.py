@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import wasmtime
 from click.testing import CliRunner, Result
 
 from propeller_fl.cli import main
+from tests.end_to_end.modules import BAD_IMPORT
 
 
 def invoke(*arguments: str, env: dict[str, str] | None = None) -> Result:
@@ -74,8 +76,13 @@ def test_the_builtin_modules_keep_the_contract() -> None:
 
 
 def test_a_module_that_breaks_the_contract_is_told_how(tmp_path: Path) -> None:
-    path = tmp_path / "not.wasm"
+    path = tmp_path / "clock.wasm"
+    path.write_bytes(wasmtime.wat2wasm(BAD_IMPORT))
+    result = invoke("client", "check", str(path))
+    assert result.exit_code == 1
+    assert "clock_time_get" in result.output
+    assert "breaks the contract" in result.output
     path.write_bytes(b"junk")
     result = invoke("client", "check", str(path))
     assert result.exit_code == 1
-    assert "breaks the contract" in result.output
+    assert "not a Wasm module" in result.output

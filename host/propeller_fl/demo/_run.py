@@ -109,6 +109,7 @@ def _flags(plan: DemoPlan) -> dict[str, object]:
         "broker.port": 0,
         "model_server.models_dir": str(plan.output / "models"),
         "model_server.initial_model": plan.initial_model,
+        "model_server.initial_format": plan.update_format,
         "model_server.http_port": 0,
         "coordinator.model_format": plan.update_format,
         "proplet.ids": plan.proplet_ids,

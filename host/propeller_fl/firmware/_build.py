@@ -33,6 +33,16 @@ class FirmwareImage:
         name = "zephyr.exe" if self.board.kind is BoardKind.NATIVE else "zephyr.elf"
         return self.build_dir / "zephyr" / name
 
+    def option(self, name: str) -> str:
+        """What it was built with for a Kconfig option, such as CONFIG_FL_MODEL_BYTES_MAX; texts
+        without quotes. Raises ``RequestError`` when the build does not set it."""
+        config = self.build_dir / "zephyr" / ".config"
+        for line in config.read_text(encoding="utf-8").splitlines():
+            key, equals, value = line.partition("=")
+            if equals and key == name:
+                return value.strip('"')
+        raise RequestError(f"{config} does not set {name}")
+
 
 def missing_for_board(board: BoardSpec) -> list[Missing]:
     """What this machine lacks to build ``board``'s firmware, and to run it if it is simulated."""

@@ -19,13 +19,13 @@ _MAX_PARAMETERS: Final = 50_000_000
 _SEED: Final = 0
 
 
-def initial_model(wanted: str) -> bytes:
+def initial_model(wanted: str, form: Format = Format.JSON) -> bytes:
     """Version 0 as it is published, for the setting ``model_server.initial_model``:
 
     ``linear:N``        zeros: w [N], b a scalar
     ``softmax:FxC``     zeros: W [F, C], b [C]
     ``softmax:FxHxC``   W1 [F, H] and W2 [H, C] by He's rule from a fixed seed, b1 [H], b2 [C] zero
-    anything else       a file that holds a model, JSON or CBOR
+    anything else       a file that holds a model, JSON or CBOR, published as it is
 
     Raises :class:`ConfigError`.
     """
@@ -38,7 +38,7 @@ def initial_model(wanted: str) -> bytes:
         raise _refused(wanted, "cannot be read", "linear:N, softmax:FxC, softmax:FxHxC or a file")
     else:
         return _from_file(wanted)
-    return Model(tensors, version=0).encode(Format.JSON)
+    return Model(tensors, version=0).encode(form)
 
 
 def _softmax(wanted: str, features: int, classes: int) -> Tensors:

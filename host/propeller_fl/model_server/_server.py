@@ -96,7 +96,8 @@ class ModelServer:
         Raises :class:`StoreError`; :class:`ConfigError` when ``initial_model`` is unusable.
         """
         if self._models.latest() is None:
-            self._models.put(0, initial_model(self._config.initial_model))
+            initial = initial_model(self._config.initial_model, self._config.initial_format)
+            self._models.put(0, initial)
             _log.info("made model version 0: %s", self._config.initial_model)
         # It matches fl/models/publish as well; subscribed to both, a broker may deliver twice.
         self._link.subscribe(self._topics.any_model, self._take)
