@@ -61,7 +61,8 @@ def build_firmware(
 ) -> FirmwareImage:
     """Build, or bring up to date, the firmware for ``board``; takes a minute or more when cold.
 
-    ``options`` are Kconfig options (``{"CONFIG_FL_TLS": "y"}``) on top of the board's own, and
+    ``options`` are Kconfig options (``{"CONFIG_FL_HEARTBEAT_S": "5"}``) on top of the board's own,
+    or whatever else Zephyr's build takes (``{"EXTRA_CONF_FILE": "overlay-tls.conf"}``), and
     ``variant`` names the build that has them, so that it gets a folder of its own. Everything is
     under ``build_root`` (the repository's build/firmware), with the build's output in
     ``<target>[-<variant>].log``.

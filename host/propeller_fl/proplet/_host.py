@@ -59,7 +59,7 @@ class PropletHost:
             )
             for proplet_id in config.ids
         ]
-        board = Board(links[0])
+        board = Board(links[0], self._loop)
         self._proplets = [
             Proplet(link, self._loop, topics, config, proplet_id, board, self._workers)
             for link, proplet_id in zip(links, config.ids, strict=True)
