@@ -2,23 +2,29 @@
 
 #include "fl_platform.h"
 
+#include <setjmp.h>
 #include <string.h>
 
 struct memory_file memory_files[2];
 char memory_stderr[1024];
-jmp_buf memory_exit;
 
+static jmp_buf failure;
 static size_t written;
 
-void memory_clear(void)
+bool memory_run(void (*code)(void))
 {
     written = 0;
     memory_stderr[0] = '\0';
+    if (setjmp(failure) != 0) {
+        return false;
+    }
+    code();
+    return true;
 }
 
 _Noreturn void fl_platform_exit(uint32_t status)
 {
-    longjmp(memory_exit, (int)status);
+    longjmp(failure, (int)status);
 }
 
 uint32_t fl_platform_write(uint32_t fd, const void *bytes, uint32_t size)

@@ -2,7 +2,6 @@
 #ifndef PLATFORM_MEMORY_H
 #define PLATFORM_MEMORY_H
 
-#include <setjmp.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,21 +14,11 @@ struct memory_file {
 
 extern struct memory_file memory_files[2];
 
-/* What was written to stderr since the last clear, NUL-terminated; what does not fit is lost. */
+/* What was written to stderr in the last memory_run(), NUL-terminated; what does not fit is lost.
+ */
 extern char memory_stderr[1024];
-void memory_clear(void);
 
-/* Runs `code`; `failed` tells afterwards whether it called fl_fail(). */
-extern jmp_buf memory_exit;
-#define RUN(failed, code)                                                                          \
-    do {                                                                                           \
-        memory_clear();                                                                            \
-        if (setjmp(memory_exit) == 0) {                                                            \
-            code;                                                                                  \
-            (failed) = false;                                                                      \
-        } else {                                                                                   \
-            (failed) = true;                                                                       \
-        }                                                                                          \
-    } while (0)
+/* Runs `code`. Returns whether it came to its end; false: it called fl_fail(). */
+bool memory_run(void (*code)(void));
 
 #endif

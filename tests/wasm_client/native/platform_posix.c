@@ -3,6 +3,8 @@
  *
  *     program DIRECTORY        the client's /fl is DIRECTORY; its environment is the program's
  */
+#define _POSIX_C_SOURCE 200809L /* pread */
+
 #include "fl_platform.h"
 
 #include <errno.h>

@@ -38,16 +38,20 @@ static void fail(const char *what, const char *text, float got, float wanted)
     }
 }
 
+static struct fl_decimal decimal;
+
+static void read_decimal(void)
+{
+    fl_json_number(&decimal);
+}
+
 static float read_number(const char *text)
 {
     struct fl_source source;
-    struct fl_decimal decimal;
-    bool failed;
 
     fl_source_text(&source, "text", text);
     fl_cursor_begin(&source, 0);
-    RUN(failed, fl_json_number(&decimal));
-    return failed ? NAN : fl_decimal_to_f32(&decimal);
+    return memory_run(read_decimal) ? fl_decimal_to_f32(&decimal) : NAN;
 }
 
 static void check_read(const char *text)

@@ -1,0 +1,242 @@
+#include "message_private.h"
+
+#include <string.h>
+
+#define BASE64_PIECE 64 /* characters decoded at a time */
+
+static void *target_of(struct fl_message_decoder *decoder)
+{
+    return (uint8_t *)decoder->target + decoder->spec->offset;
+}
+
+static bool refuse(struct fl_message_decoder *decoder, enum fl_message_status status)
+{
+    return message_fail(decoder, status, decoder->spec->name);
+}
+
+static void set_filled(struct fl_message_decoder *decoder)
+{
+    decoder->filled |= message_bit(decoder, decoder->spec);
+}
+
+/* A string of decoder->cursor characters is complete in `text`: checks what it must be. */
+static bool finish_text(struct fl_message_decoder *decoder, const char *text)
+{
+    size_t size = decoder->cursor;
+
+    /* An empty text says nothing, but where an id must stand it is a bad one. */
+    if (size == 0 && !(decoder->spec->required && decoder->spec->type == FIELD_ID)) {
+        return true;
+    }
+    switch (decoder->spec->type) {
+    case FIELD_ID:
+        if (!fl_id_valid(text, size)) {
+            return refuse(decoder, FL_MESSAGE_BAD_ID);
+        }
+        break;
+    case FIELD_SHA256:
+        if (!fl_sha256_from_hex(text, size, target_of(decoder))) {
+            return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+        }
+        break;
+    case FIELD_VERDICT:
+        if (strcmp(text, "accepted") != 0 && strcmp(text, "refused") != 0) {
+            return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+        }
+        *(bool *)target_of(decoder) = text[0] == 'a';
+        break;
+    default:
+        break;
+    }
+    set_filled(decoder);
+    return true;
+}
+
+/* What a string too long for its place is refused as. */
+static enum fl_message_status overflow_status(enum field_type type)
+{
+    switch (type) {
+    case FIELD_ID:
+        return FL_MESSAGE_BAD_ID;
+    case FIELD_SHA256:
+    case FIELD_VERDICT:
+        return FL_MESSAGE_BAD_FIELD;
+    default:
+        return FL_MESSAGE_TOO_LARGE;
+    }
+}
+
+/* Keeps the head of a sentence; the cut falls between characters and shows. */
+static void append_excerpt(struct fl_message_decoder *decoder, const struct fl_json_event *event)
+{
+    static const char cut_mark[] = "...";
+    char *out = target_of(decoder);
+    size_t capacity = decoder->spec->capacity;
+    size_t room;
+    size_t end;
+
+    if (decoder->cursor == capacity) {
+        return; /* it was cut before */
+    }
+    room = capacity - 1 - decoder->cursor;
+    memcpy(out + decoder->cursor, event->text, event->size < room ? event->size : room);
+    if (event->size <= room) {
+        decoder->cursor += event->size;
+        out[decoder->cursor] = '\0';
+        return;
+    }
+    decoder->cursor = capacity;
+    end = capacity - sizeof(cut_mark);
+    while (end > 0 && ((uint8_t)out[end] & 0xC0u) == 0x80u) {
+        end--;
+    }
+    memcpy(out + end, cut_mark, sizeof(cut_mark));
+}
+
+static bool read_string(struct fl_message_decoder *decoder, const struct fl_json_event *event)
+{
+    bool short_text = decoder->spec->type == FIELD_SHA256 || decoder->spec->type == FIELD_VERDICT;
+    char *out = short_text ? decoder->text : target_of(decoder);
+    size_t capacity = short_text ? sizeof(decoder->text) : decoder->spec->capacity;
+
+    if (event->first) {
+        decoder->cursor = 0;
+    }
+    if (memchr(event->text, '\0', event->size) != NULL) {
+        return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+    if (decoder->spec->type == FIELD_EXCERPT) {
+        append_excerpt(decoder, event);
+    } else if (event->size >= capacity - decoder->cursor) {
+        return refuse(decoder, overflow_status(decoder->spec->type));
+    } else {
+        memcpy(out + decoder->cursor, event->text, event->size);
+        decoder->cursor += event->size;
+    }
+    if (!event->last) {
+        return true;
+    }
+    if (decoder->spec->type != FIELD_EXCERPT) { /* that one is terminated already */
+        out[decoder->cursor] = '\0';
+    }
+    return finish_text(decoder, out);
+}
+
+static bool read_base64(struct fl_message_decoder *decoder, const struct fl_json_event *event)
+{
+    uint8_t bytes[FL_BASE64_DECODED_MAX(BASE64_PIECE)];
+
+    if (event->first) {
+        fl_base64_begin(&decoder->base64);
+        if (!message_open_data(decoder)) {
+            return false;
+        }
+    }
+    for (size_t at = 0; at < event->size; at += BASE64_PIECE) {
+        size_t left = event->size - at;
+        size_t decoded;
+
+        if (!fl_base64_feed(&decoder->base64, event->text + at,
+                            left < BASE64_PIECE ? left : BASE64_PIECE, bytes, &decoded)) {
+            return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+        }
+        message_take_data(decoder, bytes, decoded);
+    }
+    if (!event->last) {
+        return true;
+    }
+    if (!fl_base64_end(&decoder->base64)) {
+        return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+    set_filled(decoder);
+    return true;
+}
+
+static bool check_env(struct fl_message_decoder *decoder, enum fl_env_status status)
+{
+    switch (status) {
+    case FL_ENV_OK:
+        return true;
+    case FL_ENV_FULL:
+        return refuse(decoder, FL_MESSAGE_TOO_LARGE);
+    default:
+        return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+}
+
+static bool read_env(struct fl_message_decoder *decoder, const struct fl_json_event *event)
+{
+    struct fl_env *env = target_of(decoder);
+
+    if (event->depth == 1) { /* the object itself */
+        bool object = event->type == FL_JSON_OBJECT_BEGIN || event->type == FL_JSON_OBJECT_END;
+
+        return object || refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+    if (event->type == FL_JSON_KEY) {
+        if (memchr(event->text, '\0', event->size) != NULL) {
+            return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+        }
+        return check_env(decoder, fl_env_open(env, event->text, &decoder->cursor));
+    }
+    if (event->type != FL_JSON_STRING || memchr(event->text, '\0', event->size) != NULL) {
+        return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+    if (!check_env(decoder, fl_env_append(env, &decoder->cursor, event->text, event->size))) {
+        return false;
+    }
+    if (event->last) {
+        fl_env_close(env, decoder->cursor);
+    }
+    return true;
+}
+
+/* What asks for nothing is fine: false, 0, "", [] and {}. */
+static bool read_forbidden(struct fl_message_decoder *decoder, const struct fl_json_event *event)
+{
+    const char **named = target_of(decoder);
+    bool asks = event->depth > 1 || event->type == FL_JSON_TRUE ||
+                (event->type == FL_JSON_STRING && event->size > 0) ||
+                (event->type == FL_JSON_NUMBER && strcmp(event->text, "0") != 0);
+
+    if (asks && *named == NULL) {
+        *named = decoder->spec->name;
+    }
+    return true;
+}
+
+static bool read_count(struct fl_message_decoder *decoder, const struct fl_json_event *event)
+{
+    uint32_t *count = target_of(decoder);
+    uint64_t value;
+
+    if (event->type != FL_JSON_NUMBER ||
+        !fl_json_to_u64(event->text, event->size, UINT32_MAX, &value)) {
+        return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+    *count = (uint32_t)value;
+    set_filled(decoder);
+    return true;
+}
+
+bool message_read_field(struct fl_message_decoder *decoder, const struct fl_json_event *event)
+{
+    if (event->type == FL_JSON_NULL && event->depth == 1) {
+        return true; /* as if it were not there */
+    }
+    switch (decoder->spec->type) {
+    case FIELD_ENV:
+        return read_env(decoder, event);
+    case FIELD_FORBIDDEN:
+        return read_forbidden(decoder, event);
+    case FIELD_COUNT:
+        return read_count(decoder, event);
+    default:
+        break;
+    }
+    if (event->type != FL_JSON_STRING) {
+        return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+    return decoder->spec->type == FIELD_BASE64 ? read_base64(decoder, event)
+                                               : read_string(decoder, event);
+}

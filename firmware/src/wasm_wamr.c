@@ -1,0 +1,332 @@
+#include "wasm_run.h"
+
+#include "image_store.h"
+#include "wasm_wasi.h"
+
+#include "fl_text.h"
+
+#include <errno.h>
+#include <string.h>
+#include <wasm_export.h>
+#include <zephyr/kernel.h>
+#include <zephyr/logging/log.h>
+
+LOG_MODULE_REGISTER(fl_wasm, CONFIG_FL_LOG_LEVEL);
+
+BUILD_ASSERT(CONFIG_FL_WASM_STACK_BYTES < CONFIG_FL_WASM_POOL_BYTES / 2,
+             "FL_WASM_STACK_BYTES leaves a module no memory in FL_WASM_POOL_BYTES");
+
+#define ERROR_BYTES 128
+
+/* WAMR's words for what it tells in words only. */
+#define WAMR_TOO_MANY_INSTRUCTIONS "instruction limit exceeded"
+#define WAMR_EXCEPTION_PREFIX "Exception: "
+#define WAMR_OUT_OF_MEMORY "memory" /* all its "allocate ... memory failed" */
+
+static uint64_t pool[CONFIG_FL_WASM_POOL_BYTES / sizeof(uint64_t)];
+
+/* One run, taken apart in the order it was put together. */
+static struct run {
+    const struct wasm_job *job;
+    struct wasm_outcome *outcome;
+    struct fl_wasi wasi;
+    uint8_t *buffer; /* for the image, in the pool; NULL when it is run where it lies */
+    uint8_t *image;  /* WAMR writes into it */
+    uint32_t image_size;
+    wasm_module_t module;
+    wasm_module_inst_t instance;
+    wasm_exec_env_t env;
+    bool grow_refused; /* the module asked for more memory than there is */
+} run;
+
+/* Guards `running` and `stopped`, which two threads look at. */
+static K_MUTEX_DEFINE(stop_lock);
+static wasm_module_inst_t running; /* NULL: nothing is there to be stopped */
+static bool stopped;
+
+/* stopping */
+
+void wasm_run_allow(void)
+{
+    (void)k_mutex_lock(&stop_lock, K_FOREVER);
+    stopped = false;
+    (void)k_mutex_unlock(&stop_lock);
+}
+
+void wasm_run_stop(void)
+{
+    (void)k_mutex_lock(&stop_lock, K_FOREVER);
+    stopped = true;
+    if (running != NULL) {
+        wasm_runtime_terminate(running);
+    }
+    (void)k_mutex_unlock(&stop_lock);
+}
+
+/* Makes the instance one that can be stopped, or no longer. Returns whether it was stopped. */
+static bool expose(wasm_module_inst_t instance)
+{
+    bool was_stopped;
+
+    (void)k_mutex_lock(&stop_lock, K_FOREVER);
+    running = instance;
+    was_stopped = stopped;
+    (void)k_mutex_unlock(&stop_lock);
+    return was_stopped;
+}
+
+char *wasm_run_scratch(size_t *size_bytes)
+{
+    *size_bytes = sizeof(pool);
+    return (char *)pool;
+}
+
+/* ends */
+
+static bool ended(enum fl_run_end end, const char *detail)
+{
+    run.outcome->end = end;
+    fl_text_excerpt(run.outcome->detail, sizeof(run.outcome->detail), detail);
+    return false;
+}
+
+/* "head tail", of which the tail may be of any length and is kept in part. */
+static bool ended_with(enum fl_run_end end, const char *head, const char *tail)
+{
+    char detail[ERROR_BYTES];
+    struct fl_text text;
+
+    fl_text_begin(&text, detail, sizeof(detail));
+    fl_text_put(&text, head);
+    fl_text_excerpt(detail + text.size, text.capacity - text.size, tail);
+    return ended(end, detail);
+}
+
+/* WAMR does not load or instantiate it, for the reason in `error`. */
+static bool ended_by_loader(const char *error)
+{
+    return ended(strstr(error, WAMR_OUT_OF_MEMORY) != NULL && strstr(error, "alloc") != NULL
+                     ? FL_RUN_MEMORY
+                     : FL_RUN_CONTRACT,
+                 error);
+}
+
+/* loading */
+
+static void on_log(void *user, const char *line, size_t size, bool last)
+{
+    ARG_UNUSED(user);
+    ARG_UNUSED(size);
+    LOG_INF("module: %s%s", line, last ? "" : " ...");
+}
+
+static void on_grow_refused(uint32_t inc_page_count, uint64_t current_memory_size,
+                            uint32_t memory_index, enlarge_memory_error_reason_t reason,
+                            wasm_module_inst_t instance, wasm_exec_env_t env, void *user)
+{
+    ARG_UNUSED(inc_page_count);
+    ARG_UNUSED(current_memory_size);
+    ARG_UNUSED(memory_index);
+    ARG_UNUSED(reason);
+    ARG_UNUSED(instance);
+    ARG_UNUSED(env);
+    ARG_UNUSED(user);
+    run.grow_refused = true;
+}
+
+static bool start_runtime(void)
+{
+    RuntimeInitArgs args = {.mem_alloc_type = Alloc_With_Pool};
+
+    args.mem_alloc_option.pool.heap_buf = pool;
+    args.mem_alloc_option.pool.heap_size = sizeof(pool);
+    if (!wasm_runtime_full_init(&args)) {
+        return ended(FL_RUN_FAILED, "the interpreter does not start");
+    }
+    wasm_runtime_set_log_level(WASM_LOG_LEVEL_FATAL); /* what it has to say comes back as errors */
+    wasm_runtime_set_enlarge_mem_error_callback(on_grow_refused, NULL);
+    return true;
+}
+
+static bool load_image(void)
+{
+    uint32_t buffer_size = image_store_buffer_size();
+    int status;
+
+    run.image_size = image_store_size();
+    if (buffer_size > 0) {
+        run.buffer = wasm_runtime_malloc(buffer_size);
+        if (run.buffer == NULL) {
+            return ended(FL_RUN_MEMORY, "the image does not fit into the pool");
+        }
+    }
+    status = image_store_load(run.buffer, &run.image);
+    if (status != 0) {
+        return ended(FL_RUN_FAILED, status == -ENOENT    ? "there is no image"
+                                    : status == -EBADMSG ? "the kept image has changed"
+                                                         : "the kept image cannot be read");
+    }
+    return true;
+}
+
+/* A module that imports more than the contract allows would fail only when it calls it. */
+static bool check_imports(void)
+{
+    int32_t count = wasm_runtime_get_import_count(run.module);
+
+    for (int32_t i = 0; i < count; i++) {
+        wasm_import_t import;
+
+        wasm_runtime_get_import_type(run.module, i, &import);
+        if (import.kind != WASM_IMPORT_EXPORT_KIND_FUNC || !import.linked ||
+            strcmp(import.module_name, WASM_WASI_MODULE) != 0) {
+            LOG_ERR("module: it imports %s.%s", import.module_name, import.name);
+            return ended_with(FL_RUN_CONTRACT, "an import that is not in the contract: ",
+                              import.name);
+        }
+    }
+    return true;
+}
+
+static bool load(void)
+{
+    char error[ERROR_BYTES] = "";
+
+    run.module = wasm_runtime_load(run.image, run.image_size, error, sizeof(error));
+    if (run.module == NULL) {
+        return ended_by_loader(error);
+    }
+    if (!check_imports()) {
+        return false;
+    }
+    run.instance = wasm_runtime_instantiate(run.module, CONFIG_FL_WASM_STACK_BYTES, 0, error,
+                                            sizeof(error));
+    if (run.instance == NULL) {
+        return ended_by_loader(error);
+    }
+    run.env = wasm_runtime_create_exec_env(run.instance, CONFIG_FL_WASM_STACK_BYTES);
+    if (run.env == NULL) {
+        return ended(FL_RUN_MEMORY, "there is no room for the module's stack");
+    }
+    wasm_runtime_set_user_data(run.env, &run.wasi);
+    wasm_runtime_set_instruction_count_limit(run.env, CONFIG_FL_WASM_INSTRUCTIONS_MAX);
+    return true;
+}
+
+/* running */
+
+static bool ended_by_exception(const char *exception)
+{
+    if (strncmp(exception, WAMR_EXCEPTION_PREFIX, strlen(WAMR_EXCEPTION_PREFIX)) == 0) {
+        exception += strlen(WAMR_EXCEPTION_PREFIX);
+    }
+    if (strcmp(exception, WAMR_TOO_MANY_INSTRUCTIONS) == 0) {
+        return ended(FL_RUN_INSTRUCTIONS,
+                     "more than " STRINGIFY(CONFIG_FL_WASM_INSTRUCTIONS_MAX));
+    }
+    if (run.grow_refused) {
+        return ended(FL_RUN_MEMORY, "the module asked for more memory than there is");
+    }
+    return ended(FL_RUN_TRAP, exception);
+}
+
+static bool ended_by_exit(uint32_t status, const char *last_line)
+{
+    char head[24];
+    struct fl_text text;
+
+    fl_text_begin(&text, head, sizeof(head));
+    fl_text_put(&text, "status ");
+    fl_text_put_u64(&text, status);
+    fl_text_put(&text, last_line[0] != '\0' ? ": " : "");
+    return ended_with(FL_RUN_EXIT, head, last_line);
+}
+
+/* WASI's own ends reach WAMR as exceptions, and so they are looked at first. */
+static bool judge(bool returned, bool was_stopped)
+{
+    if (run.wasi.end == FL_WASI_OUTPUT_LIMIT) {
+        return ended(FL_RUN_OUTPUT, "more than " STRINGIFY(CONFIG_FL_OUTPUT_BYTES_MAX) " bytes");
+    }
+    if (returned || (run.wasi.end == FL_WASI_EXITED && run.wasi.exit_status == 0)) {
+        fl_sha256_of(run.job->output, run.wasi.output_size_bytes, run.outcome->output_sha256);
+        run.outcome->output_size_bytes = run.wasi.output_size_bytes;
+        return ended(FL_RUN_OK, "");
+    }
+    if (run.wasi.end == FL_WASI_EXITED && run.grow_refused) {
+        return ended(FL_RUN_MEMORY, "the module asked for more memory than there is");
+    }
+    if (run.wasi.end == FL_WASI_EXITED) {
+        return ended_by_exit(run.wasi.exit_status, run.wasi.last_line);
+    }
+    if (was_stopped) {
+        return ended(FL_RUN_STOPPED, "terminated");
+    }
+    return ended_by_exception(wasm_runtime_get_exception(run.instance));
+}
+
+static bool call_start(void)
+{
+    wasm_function_inst_t start = wasm_runtime_lookup_function(run.instance, "_start");
+    bool returned = false;
+    bool was_stopped;
+
+    if (start == NULL) {
+        return ended(FL_RUN_CONTRACT, "it exports no _start: it is no WASI command");
+    }
+    was_stopped = expose(run.instance);
+    if (!was_stopped) {
+        returned = wasm_runtime_call_wasm(run.env, start, 0, NULL);
+    }
+    was_stopped = expose(NULL);
+    fl_wasi_finish(&run.wasi);
+    return judge(returned, was_stopped);
+}
+
+static void take_apart(void)
+{
+    mem_alloc_info_t memory;
+
+    if (wasm_runtime_get_mem_alloc_info(&memory)) {
+        LOG_INF("pool: at most %u of %u bytes were in use", memory.highmark_size,
+                memory.total_size);
+    }
+    if (run.env != NULL) {
+        wasm_runtime_destroy_exec_env(run.env);
+    }
+    if (run.instance != NULL) {
+        wasm_runtime_deinstantiate(run.instance);
+    }
+    if (run.module != NULL) {
+        wasm_runtime_unload(run.module);
+    }
+    if (run.buffer != NULL) {
+        wasm_runtime_free(run.buffer);
+    }
+    wasm_runtime_destroy();
+}
+
+void wasm_run(const struct wasm_job *job, struct wasm_outcome *outcome)
+{
+    struct fl_wasi_config config = {.env = job->env,
+                                    .file_count = job->file_count,
+                                    .output = job->output,
+                                    .output_capacity_bytes = job->output_capacity_bytes,
+                                    .log = on_log};
+
+    memset(&run, 0, sizeof(run));
+    memset(outcome, 0, sizeof(*outcome));
+    run.job = job;
+    run.outcome = outcome;
+    memcpy(config.files, job->files, sizeof(config.files));
+    fl_wasi_begin(&run.wasi, &config);
+    if (!start_runtime()) {
+        return;
+    }
+    if (wasm_wasi_register()) {
+        (void)(load_image() && load() && call_start()); /* the outcome says how it ended */
+    } else {
+        (void)ended(FL_RUN_FAILED, "the imports cannot be registered");
+    }
+    take_apart();
+}
