@@ -63,6 +63,7 @@ class CoordinatorConfig:
 
     max_update_bytes: int = 4 * 1024 * 1024
     model_format: Format = Format.JSON  # of the models it publishes
+    max_model_bytes: int = 8 * 1024 * 1024  # of one it publishes; what our own broker takes
     model_grace_s: float = 2.0  # how long a round waits for its model to turn up on the broker
 
 
@@ -250,6 +251,7 @@ def _check(settings: Settings) -> None:
     _require(proplet.resend_after_s > 0, "proplet.resend_after_s", "more than 0")
     _require(proplet.workers >= 0, "proplet.workers", "0 or more")
     _require(settings.coordinator.max_update_bytes > 0, "coordinator.max_update_bytes", "above 0")
+    _require(settings.coordinator.max_model_bytes > 0, "coordinator.max_model_bytes", "above 0")
     _require(settings.coordinator.model_grace_s >= 0, "coordinator.model_grace_s", "0 or more")
     _require(0 <= settings.model_server.http_port < 65536, "model_server.http_port", "0 to 65535")
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,16 @@ CONFIG = CoordinatorConfig(model_grace_s=0.3, max_update_bytes=2_000)
 
 
 @contextlib.contextmanager
-def coordinator(broker: RunningBroker, directory: Path, prefix: str = "") -> Iterator[Coordinator]:
+def coordinator(
+    broker: RunningBroker,
+    directory: Path,
+    prefix: str = "",
+    config: CoordinatorConfig = CONFIG,
+) -> Iterator[Coordinator]:
     store = RoundStore(directory / "rounds.db")
     with LinkLoop() as loop:
         link = Link(loop, broker.address, "coordinator")
-        service = Coordinator(link, Topics(prefix), CONFIG, store)
+        service = Coordinator(link, Topics(prefix), config, store)
         service.start()
         link.wait_connected(10)
         try:
@@ -307,3 +314,42 @@ def test_a_prefix_goes_before_every_topic(broker: RunningBroker, tmp_path: Path)
         peer.publish(f"{prefix}/fml/updates", update("proplet-1"))
         complete = peer.wait_for(f"{prefix}/fl/rounds/r-1/complete")
     assert complete["model_topic"] == "fl/models/global_model_v1"
+
+
+FULL = """CREATE TRIGGER full BEFORE INSERT ON {table} BEGIN SELECT RAISE(FAIL, 'disk full'); END"""
+
+
+@pytest.mark.parametrize("table", ["rounds", "updates", "outbox"])
+def test_a_store_that_fails_for_a_while_loses_nothing(
+    broker: RunningBroker, peer: Peer, tmp_path: Path, table: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failures() -> int:
+        return sum("the store failed" in record.message for record in caplog.records)
+
+    with coordinator(broker, tmp_path):
+        outside = sqlite3.connect(tmp_path / "rounds.db", timeout=10)
+        outside.execute(FULL.format(table=table))
+        peer.subscribe("fl/rounds/r-1/complete", "fl/models/publish")
+        peer.publish("fl/rounds/start", start(k_of_n=2))
+        peer.publish("fml/updates", update("proplet-1", 1.0))
+        peer.publish("fml/updates", update("proplet-2", 3.0))
+        wait_until(lambda: failures() >= 2, 15, "the store has failed twice")
+        assert peer.heard("fl/rounds/r-1/complete") == []
+        outside.execute("DROP TRIGGER full")
+        outside.close()
+        complete = peer.wait_for("fl/rounds/r-1/complete")
+    assert (complete["num_updates"], complete["refused"]) == (2, {})
+    assert peer.wait_for("fl/models/publish")["w"] == [2.0, 4.0, 6.0]
+
+
+def test_a_model_the_broker_would_not_take_fails_the_round_and_says_what_to_do(
+    broker: RunningBroker, peer: Peer, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, max_model_bytes=40)
+    with coordinator(broker, tmp_path, config=config):
+        open_round(peer, k_of_n=1)
+        peer.publish("fml/updates", update("proplet-1", 1 / 3))
+        complete = peer.wait_for("fl/rounds/r-1/complete")
+    assert complete["status"] == "failed"
+    assert "coordinator.model_format" in complete["detail"]
+    assert complete["model_topic"] == "fl/models/global_model_v0"

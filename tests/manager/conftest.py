@@ -10,7 +10,8 @@ import pytest
 from propeller_fl.config import ManagerConfig
 from propeller_fl.link import LinkLimits, LinkLoop
 from propeller_fl.manager import Manager, Proplet
-from propeller_fl.store._launches import LaunchPhase, LaunchStore, SavedLaunch
+from propeller_fl.store import LaunchStore
+from propeller_fl.store._launches import LaunchPhase, SavedLaunch
 from propeller_fl.wire import (
     Alive,
     Discovery,

@@ -10,7 +10,7 @@ import pytest
 from propeller_fl.config import ModelServerConfig
 from propeller_fl.link import LinkLoop
 from propeller_fl.model_server import ModelServer
-from propeller_fl.store._models_dir import ModelsDir
+from propeller_fl.store import ModelsDir
 from propeller_fl.wire import Topics
 
 from ..manager.peers import Peer, new_link

@@ -137,7 +137,14 @@ TABLE: dict[str, tuple[events.Event, dict[str, tuple[str, list[str]]]]] = {
     "refused by a coordinator that does not know the round yet": (refused("unknown_round"), {}),
     "round closed": (CLOSED, {**dict.fromkeys(LIVE, ENDS), "running": CANCELS}),
     "another round closed": (events.RoundClosed("r-2", "complete"), {}),
-    "stopped": (STOPPED, {**dict.fromkeys(LIVE, ENDS), "running": CANCELS}),
+    "stopped": (
+        STOPPED,
+        {**dict.fromkeys(LIVE, ENDS), "running": CANCELS, "unknown": ("done", [])},
+    ),
+    "stopped, said to all": (
+        events.Stopped("t-1", addressed=False),
+        {**dict.fromkeys(LIVE, ENDS), "running": CANCELS},
+    ),
     "another task stopped": (events.Stopped("t-2"), {}),
     "reconnected": (RECONNECTED, {"sent": SENDS}),
 }
@@ -219,6 +226,17 @@ def test_failure_is_one_line_that_says_why(
 
     assert "\n" not in error
     assert all(word in error for word in words)
+
+
+def test_stopped_delivery_is_no_failure() -> None:
+    assert summary_of(tasks_in("sent").handle(STOPPED))["answer"] == "stopped"
+
+
+def test_stop_that_overtakes_its_task_stops_it() -> None:
+    tasks = Tasks("p-1", WAIT_S)
+    tasks.handle(STOPPED)
+
+    assert error_of(tasks.handle(GIVEN)) == "stopped by the manager"
 
 
 def test_long_error_is_cut() -> None:

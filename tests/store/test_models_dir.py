@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from propeller_fl.errors import StoreError
-from propeller_fl.store._models_dir import ModelsDir
+from propeller_fl.store import ModelsDir
 from propeller_fl.wire import Format
 
 from ..support.wait import wait_until
@@ -123,7 +123,7 @@ def test_killed_while_it_writes(tmp_path: Path) -> None:
     """Whatever the instant, a file is complete or not there."""
     writer = (
         "import sys; from pathlib import Path\n"
-        "from propeller_fl.store._models_dir import ModelsDir\n"
+        "from propeller_fl.store import ModelsDir\n"
         "models = ModelsDir(Path(sys.argv[1]))\n"
         "first = max((m.version for m in models.versions()), default=-1) + 1\n"
         "for version in range(first, 100_000):\n"

@@ -92,6 +92,8 @@ MALFORMED = {
     "shape negative": (tagged(40, [[-1, -2], FLOATS]), "undecodable"),
     "shape of nothing": (tagged(40, [1]), "undecodable"),
     "unknown tag": (tagged(4711, 1), "undecodable"),
+    "more after CBOR": (cbor2.dumps({"w": 1.0}) + b"x", "undecodable"),
+    "more after JSON": (b'{"w":1} {', "undecodable"),
     "ragged": (b'{"w":[[1,2],[3]]}', "bad_field"),
     "text": (b'{"w":"1"}', "bad_field"),
     "boolean": (b'{"w":[true]}', "bad_field"),

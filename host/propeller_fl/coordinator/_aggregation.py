@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from propeller_fl.config import CoordinatorConfig
 from propeller_fl.learn import WeightedMean, mean_metrics
 from propeller_fl.rounds import Close, Round
 from propeller_fl.store import KeptUpdate, RoundStore
 from propeller_fl.wire import (
-    Format,
     Mode,
     Model,
     RoundComplete,
@@ -30,11 +30,11 @@ class MadeModel:
     body: bytes
 
 
-def aggregate(round_: Round, store: RoundStore, form: Format) -> MadeModel | None:
+def aggregate(round_: Round, store: RoundStore, config: CoordinatorConfig) -> MadeModel | None:
     """Average the kept updates by their number of samples, in the order of proplet ids.
 
     Returns ``None`` in a round that only evaluates. Raises :class:`ValueError` when the updates
-    cannot be averaged.
+    cannot be averaged, or when the broker would not take the model.
     """
     opening = round_.opening
     if opening.start.mode is Mode.EVALUATE:
@@ -44,7 +44,13 @@ def aggregate(round_: Round, store: RoundStore, form: Format) -> MadeModel | Non
         mean.add(update.vector, update.num_samples)
     version = store.latest_version() + 1
     model = Model(unflatten(mean.result(), dict(opening.base_shapes)), version)
-    return MadeModel(version, model_uri(version), model.encode(form))
+    body = model.encode(config.model_format)
+    if len(body) > config.max_model_bytes:
+        raise ValueError(
+            f"the new model has {len(body)} bytes as {config.model_format}, at most "
+            f"{config.max_model_bytes} are published; try coordinator.model_format = cbor"
+        )
+    return MadeModel(version, model_uri(version), body)
 
 
 def completion(

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -29,7 +29,8 @@ from propeller_fl.coordinator._admission import (
 from propeller_fl.coordinator._aggregation import MadeModel, aggregate, completion
 from propeller_fl.coordinator._outbox import Outbox
 from propeller_fl.coordinator._reading import ReadUpdate, UnreadableUpdate, read_update
-from propeller_fl.errors import LinkError, MessageError, StoreError
+from propeller_fl.coordinator._voice import Voice, status_of
+from propeller_fl.errors import MessageError, StoreError
 from propeller_fl.link import Incoming, Link
 from propeller_fl.rounds import (
     Acknowledge,
@@ -51,16 +52,13 @@ from propeller_fl.rounds import (
 )
 from propeller_fl.store import RoundStore
 from propeller_fl.wire import (
-    AckStatus,
     Mode,
     Model,
     Outcome,
     Phase,
     Reason,
     RoundStart,
-    RoundStatus,
     Topics,
-    UpdateAck,
     check_id,
     decode_document,
     flatten,
@@ -70,10 +68,8 @@ from propeller_fl.wire import (
 _log = logging.getLogger(__name__)
 
 _BATCH: Final = 256  # messages in one transaction
-_STATUS_EVERY_S: Final = 0.5
 _RETRY_STORE_S: Final = 1.0
 _IDLE_S: Final = 1.0
-_MAX_ANSWERED: Final = 1_000  # participants a status still lists by name
 _ENDED_KEPT: Final = 16  # ended rounds kept at hand for stragglers
 
 
@@ -109,12 +105,10 @@ class Coordinator:
         self._clock = clock
         self._inbox: queue.SimpleQueue[Incoming | None] = queue.SimpleQueue()
         self._outbox = Outbox(link, store)
+        self._voice = Voice(link, topics)
         self._rounds: dict[str, Round] = {}  # those that have not ended
         self._waiting: dict[str, _Waiting] = {}
         self._ended: OrderedDict[str, Round] = OrderedDict()  # the last few that have
-        self._unshown: set[str] = set()  # rounds whose status has changed since it was published
-        self._shown_at_s: dict[str, float] = {}  # … which was then, by the monotonic clock
-        self._said: list[Callable[[], None]] = []  # to be done once the transaction is durable
         self._stopping = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="coordinator")
@@ -155,24 +149,19 @@ class Coordinator:
             self._failure = err
 
     def _serve(self) -> None:
+        for round_ in self._rounds.values():
+            for effect in resume(round_).effects:
+                self._carry_out(round_, effect, None)
         batch: list[Incoming] = []
-        resumed = False
         while not self._stopping.is_set():
-            before = dict(self._rounds), dict(self._waiting)
             try:
-                if not resumed:
-                    self._in_transaction(self._resume_all)
-                    resumed = True
                 batch = batch or self._take()
                 self._in_transaction(partial(self._handle, batch))
                 batch = []
                 self._aggregate_what_is_due()
-                self._show_statuses()
+                self._voice.show_statuses(self._find)
                 self._outbox.deliver()
             except StoreError as err:
-                self._rounds, self._waiting = before
-                self._ended.clear()
-                self._said.clear()
                 _log.error("the store failed, trying again in %g s: %s", _RETRY_STORE_S, err)
                 self._stopping.wait(_RETRY_STORE_S)
 
@@ -180,48 +169,49 @@ class Coordinator:
         """What has arrived, up to a batch; waits for the first as long as nothing is due."""
         taken: list[Incoming] = []
         try:
-            first = self._inbox.get(timeout=self._patience_s())
-            while first is not None:
-                taken.append(first)
+            incoming = self._inbox.get(timeout=self._patience_s())
+            while incoming is not None:
+                taken.append(incoming)
                 if len(taken) == _BATCH:
                     break
-                first = self._inbox.get_nowait()
+                incoming = self._inbox.get_nowait()
         except queue.Empty:
             pass
         return taken
 
     def _patience_s(self) -> float:
         now_s = self._clock()
-        due = [_IDLE_S]
+        due = [_IDLE_S, *self._voice.show_due_in_s()]
         due += [round_.opening.deadline_at_s - now_s for round_ in self._rounds.values()]
         due += [waiting.until_s - now_s for waiting in self._waiting.values()]
-        due += [self._showable_in_s(round_id) for round_id in self._unshown]
         return max(0.0, min(due))
 
     def _in_transaction(self, work: Callable[[], None]) -> None:
-        """Do ``work``, make it durable, then say aloud what it wanted said."""
-        with self._store.transaction():
-            work()
-            self._outbox.settle_delivered()
-        said, self._said = self._said, []
-        for say in said:
-            try:
-                say()
-            except LinkError as err:  # the queue is full or the link closing: proplets ask again
-                _log.warning("not said: %s", err)
+        """Do ``work``, make it durable, then say aloud what it wanted said; or undo all of it."""
+        rounds, waiting = dict(self._rounds), dict(self._waiting)
+        try:
+            with self._store.transaction():
+                work()
+                self._outbox.settle_delivered()
+        except StoreError:
+            self._rounds, self._waiting = rounds, waiting
+            self._ended.clear()
+            self._voice.forget()
+            raise
+        self._voice.say()
 
     def _handle(self, batch: list[Incoming]) -> None:
         for incoming in batch:
-            relative = self._topics.relative(incoming.topic) or ""
             if incoming.topic == self._topics.round_start:
                 self._on_start(incoming)
-                continue
+                continue  # it is acknowledged when it has been judged
             if incoming.topic == self._topics.forwarded_updates:
                 self._on_update(incoming.payload)
             elif incoming.topic != self._topics.model_publish:
-                self._on_model(relative, incoming.payload)
-            self._said.append(incoming.ack)
-        self._judge_waiting()
+                self._on_model(self._topics.relative(incoming.topic) or "", incoming.payload)
+            self._voice.acknowledge_message(incoming)
+        for waiting in list(self._waiting.values()):
+            self._open(waiting.start, waiting.incoming)
         now_s = self._clock()
         for round_id in list(self._rounds):
             self._happen(round_id, ClockTicked(now_s))
@@ -234,7 +224,7 @@ class Coordinator:
         except MessageError as err:
             _log.warning("round refused: %s", err)
             self._refuse_malformed(incoming.payload, err)
-            self._said.append(incoming.ack)
+            self._voice.acknowledge_message(incoming)
             return
         self._open(start, incoming)
 
@@ -244,7 +234,7 @@ class Coordinator:
             case Admitted(opening):
                 self._store.open_round(opening)
                 self._rounds[start.round_id] = Round(opening)
-                self._show(start.round_id)
+                self._voice.show(start.round_id)
                 _log.info(
                     "round opened: %d of %d updates within %g s",
                     start.k_of_n,
@@ -262,37 +252,25 @@ class Coordinator:
                     return  # the broker keeps the start until its model is here or time is up
                 if now_s < waiting.until_s:
                     return
-                self._refuse(
-                    start,
-                    Refused(
-                        Reason.UNKNOWN_MODEL,
-                        f"there is no model on {start.model_uri}; see `propeller-fl model list`",
-                    ),
-                )
+                detail = f"there is no model on {start.model_uri}; see `propeller-fl model list`"
+                self._refuse(start, Refused(Reason.UNKNOWN_MODEL, detail))
             case Refused() as refused:
                 self._refuse(start, refused)
             case AlreadyKnown():
                 _log.info("asked for again", extra={"round_id": start.round_id})
-                self._show(start.round_id)
+                self._voice.show(start.round_id)
         if self._waiting.pop(start.round_id, None) is not None:
             self._link.unsubscribe(self._topics.absolute(start.model_uri))
-        self._said.append(incoming.ack)
-
-    def _judge_waiting(self) -> None:
-        for waiting in list(self._waiting.values()):
-            self._open(waiting.start, waiting.incoming)
+        self._voice.acknowledge_message(incoming)
 
     def _refuse(self, start: RoundStart, refused: Refused) -> None:
         _log.warning("round refused: %s", refused.detail, extra={"round_id": start.round_id})
-        status = RoundStatus(
+        self._voice.refuse_round(
             start.round_id,
-            Phase.REFUSED,
             start.digest(),
-            reason=str(refused.reason),
-            detail=refused.detail,
-        )
-        self._publish_later(
-            self._topics.status(start.round_id), status.encode(), retain=not refused.id_in_use
+            refused.reason,
+            refused.detail,
+            retain=not refused.id_in_use,
         )
 
     def _refuse_malformed(self, payload: bytes, err: MessageError) -> None:
@@ -301,9 +279,8 @@ class Coordinator:
             round_id = check_id(str(decode_document(payload).get("round_id")), "round_id")
         except MessageError:
             return
-        status = RoundStatus(round_id, Phase.REFUSED, "", reason=str(err.reason), detail=str(err))
         in_use = self._store.load_round(round_id) is not None
-        self._publish_later(self._topics.status(round_id), status.encode(), retain=not in_use)
+        self._voice.refuse_round(round_id, "", err.reason, str(err), retain=not in_use)
 
     def _on_model(self, uri: str, payload: bytes) -> None:
         try:
@@ -335,14 +312,15 @@ class Coordinator:
             self._refuse_stray(round_id, event)
             return
         transition = step(round_, event)
-        if not transition.round.phase.closed:
-            self._rounds[round_id] = transition.round
-        if transition.round.phase is not round_.phase:
-            self._store.save_phase(transition.round)
+        now = transition.round
+        if not now.phase.closed:
+            self._rounds[round_id] = now
+        if now.phase is not round_.phase:
+            self._store.save_phase(now)
         for effect in transition.effects:
-            self._carry_out(transition.round, effect, read)
-        if transition.round.phase.closed:
-            self._end(transition.round)
+            self._carry_out(now, effect, read)
+        if now.phase.closed:
+            self._end(now)
 
     def _find(self, round_id: str) -> Round | None:
         found = self._rounds.get(round_id) or self._ended.get(round_id)
@@ -355,8 +333,7 @@ class Coordinator:
     def _end(self, round_: Round) -> None:
         round_id = round_.opening.start.round_id
         self._rounds.pop(round_id, None)
-        self._unshown.discard(round_id)
-        self._shown_at_s.pop(round_id, None)
+        self._voice.ended(round_id)
         self._ended[round_id] = round_
         while len(self._ended) > _ENDED_KEPT:
             self._ended.popitem(last=False)
@@ -385,11 +362,11 @@ class Coordinator:
                     extra={"round_id": round_id, "proplet_id": proplet_id},
                 )
             case Acknowledge(proplet_id, sha256, reason, detail):
-                self._acknowledge(round_id, proplet_id, sha256, reason, detail)
+                self._voice.answer_update(round_id, proplet_id, sha256, reason, detail)
             case Close():
                 self._close(round_, effect, None)
             case ShowStatus():
-                self._show(round_id)
+                self._voice.show(round_id)
             case Aggregate():
                 pass  # once the updates are durable and acknowledged
 
@@ -403,7 +380,9 @@ class Coordinator:
                 return
         detail = f"no round {round_id} is known here"
         _log.warning("update refused: %s", detail, extra={"proplet_id": proplet_id})
-        self._acknowledge(round_id, proplet_id, sha256, Reason.UNKNOWN_ROUND, detail)
+        self._voice.answer_update(round_id, proplet_id, sha256, Reason.UNKNOWN_ROUND, detail)
+
+    # --- its end
 
     def _aggregate_what_is_due(self) -> None:
         for round_ in list(self._rounds.values()):
@@ -414,9 +393,9 @@ class Coordinator:
         """Model, version, completion and the duty to publish them, in one transaction."""
         start = round_.opening.start
         try:
-            made = aggregate(round_, self._store, self._config.model_format)
+            made = aggregate(round_, self._store, self._config)
         except ValueError as err:
-            self._happen(start.round_id, AggregationFailed(f"the updates have no mean: {err}"))
+            self._happen(start.round_id, AggregationFailed(str(err)))
             return
         version = made.version if made else model_version(start.model_uri) or 0
         transition = step(round_, ModelMade(version))
@@ -435,12 +414,11 @@ class Coordinator:
             sha256 = hashlib.sha256(self._store.model(start.model_uri) or b"").hexdigest()
         complete = completion(round_, close, made, sha256, self._store, self._clock())
         self._store.save_completion(complete)
-        status = self._status(round_)
+        status = status_of(round_)
         self._outbox.owe(self._topics.complete(start.round_id), complete.encode(), retain=True)
         self._outbox.owe(self._topics.status(start.round_id), status.encode(), retain=True)
-        level = logging.WARNING if close.outcome is Outcome.FAILED else logging.INFO
         _log.log(
-            level,
+            logging.WARNING if close.outcome is Outcome.FAILED else logging.INFO,
             "round %s: %d updates, %s %s",
             close.outcome,
             len(round_.accepted),
@@ -448,50 +426,3 @@ class Coordinator:
             f"{complete.model_topic}{': ' + close.detail if close.detail else ''}",
             extra={"round_id": start.round_id},
         )
-
-    def _resume_all(self) -> None:
-        for round_id, round_ in list(self._rounds.items()):
-            for effect in resume(round_).effects:
-                self._carry_out(round_, effect, None)
-            self._show(round_id)
-
-    # --- saying things
-
-    def _acknowledge(
-        self, round_id: str, proplet_id: str, sha256: str, reason: str, detail: str
-    ) -> None:
-        status = AckStatus.REFUSED if reason else AckStatus.ACCEPTED
-        ack = UpdateAck(round_id, proplet_id, status, sha256, str(reason), detail)
-        self._publish_later(self._topics.ack(round_id, proplet_id), ack.encode(), retain=False)
-
-    def _publish_later(self, topic: str, payload: bytes, *, retain: bool) -> None:
-        def say() -> None:
-            self._link.publish(topic, payload, retain=retain)
-
-        self._said.append(say)
-
-    def _show(self, round_id: str) -> None:
-        self._unshown.add(round_id)
-
-    def _showable_in_s(self, round_id: str) -> float:
-        shown_at_s = self._shown_at_s.get(round_id, 0.0)
-        return shown_at_s + _STATUS_EVERY_S - time.monotonic()
-
-    def _show_statuses(self) -> None:
-        """Publish the statuses that have changed, each round's at most twice a second."""
-        for round_id in [r for r in self._unshown if self._showable_in_s(r) <= 0]:
-            round_ = self._find(round_id)
-            if round_ is not None:
-                payload = self._status(round_).encode()
-                try:
-                    self._link.publish(self._topics.status(round_id), payload, retain=True)
-                except LinkError as err:
-                    _log.warning("status not published yet: %s", err)
-                    return
-            self._unshown.discard(round_id)
-            self._shown_at_s[round_id] = time.monotonic()
-
-    @staticmethod
-    def _status(round_: Round) -> RoundStatus:
-        status = round_.status()
-        return status if status.participants <= _MAX_ANSWERED else replace(status, answered=())

@@ -34,7 +34,8 @@ from propeller_fl.manager._forward import ForwardCounts, Forwarder
 from propeller_fl.manager._images import ImageLibrary
 from propeller_fl.manager._launch import Launcher
 from propeller_fl.manager._outbox import Message, Outbox
-from propeller_fl.store._launches import LaunchChange, LaunchStore
+from propeller_fl.store import LaunchStore
+from propeller_fl.store._launches import LaunchChange
 from propeller_fl.wire import (
     Alive,
     Discovery,

@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from propeller_fl.errors import ConfigError, StoreError
-from propeller_fl.store._models_dir import ModelsDir, StoredModel
+from propeller_fl.store import ModelsDir, StoredModel
 from propeller_fl.wire import Format
 
 _log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from propeller_fl.errors import LinkError, MessageError, StoreError
 from propeller_fl.link import Delivery, Incoming, Link
 from propeller_fl.model_server._http import HttpFace
 from propeller_fl.model_server._initial import initial_model
-from propeller_fl.store._models_dir import ModelsDir
+from propeller_fl.store import ModelsDir
 from propeller_fl.wire import Model, Reason, Topics
 
 _log = logging.getLogger(__name__)

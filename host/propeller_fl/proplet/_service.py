@@ -171,7 +171,7 @@ class Proplet:
     def _on_stop(self, incoming: Incoming) -> None:
         stop = self._decoded(TaskStop.decode, incoming.topic, incoming.payload)
         if stop is not None and stop.proplet_id in ("", self._id):
-            self._handle(Stopped(stop.id))
+            self._handle(Stopped(stop.id, addressed=stop.proplet_id == self._id))
         incoming.ack()
 
     def _on_ack(self, incoming: Incoming) -> None:

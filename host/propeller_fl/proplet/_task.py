@@ -108,8 +108,8 @@ class Tasks:
         match event:
             case Given(start):
                 return self._given(start)
-            case Stopped(task_id):
-                return self._end(task_id, "stopped by the manager")
+            case Stopped(task_id, addressed):
+                return self._stopped(task_id, addressed)
             case Failed(task_id, error):
                 return self._end(task_id, error)
             case Ran(task_id) | Taken(task_id) | Waited(task_id):
@@ -145,6 +145,16 @@ class Tasks:
             case Delivering():
                 return self._send_again(state)
         return []
+
+    def _stopped(self, task_id: str, addressed: bool) -> list[Effect]:
+        state = self._states.get(task_id)
+        if isinstance(state, Delivering):  # the module has done its part, and nobody asks for more
+            return self._become_done(self._success(state, "stopped"))
+        error = "stopped by the manager"
+        if state is None and addressed:
+            self._become_done(self._failure(task_id, error))  # to be reported when it comes
+            return []
+        return self._end(task_id, error)
 
     def _step(self, task_id: str, event: Event) -> list[Effect]:
         """What happens to one task by an event that is not the end of it everywhere."""

@@ -64,9 +64,14 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The manager wants no more of this task."""
+    """The manager wants no more of this task.
+
+    ``addressed``: it says so to this proplet, so that a task not known yet is one to come. Brokers
+    keep no order between topics.
+    """
 
     task_id: str
+    addressed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

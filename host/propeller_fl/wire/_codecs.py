@@ -9,6 +9,7 @@ as well.
 
 from __future__ import annotations
 
+import io
 import json
 from enum import StrEnum
 from typing import Any, Final
@@ -100,7 +101,12 @@ def _decode_json(data: bytes) -> Any:
 
 def _decode_cbor(data: bytes) -> Any:
     try:
-        value = cbor2.loads(data, tag_hook=_decode_tag, max_depth=MAX_DEPTH)
+        stream = io.BytesIO(data)
+        value = cbor2.CBORDecoder(stream, tag_hook=_decode_tag, max_depth=MAX_DEPTH).decode()
+        if stream.tell() != len(data):
+            raise _undecodable(f"{len(data) - stream.tell()} bytes follow the CBOR map")
+    except MessageError:
+        raise
     except RecursionError:
         raise _undecodable("it is nested too deep") from None
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, MemoryError) as err:
