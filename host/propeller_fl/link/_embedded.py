@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 _LAUNCHER = Path(__file__).with_name("_die_with_parent.py")
 _POLL_S = 0.005
+_PORT_ATTEMPTS = 3
 _HANDSHAKE_S = 2.0
 _LOCK_PATIENCE_S = 1.0
 _ENVELOPE_BYTES = 256 * 1024  # what the server adds to a payload: topic, up to 64 KiB, and headers
@@ -121,17 +122,29 @@ class EmbeddedBroker:
             binary = _find_binary()
             self._prepare_directory()
             try:
-                self._port = _free_port(self._settings.host, self._port)
-                self._own_port = _free_port("127.0.0.1", 0)
-                config = self._write_config()
-                self._child = self._spawn([binary, "-c", str(config)])
-                self._await_ready(self._child, deadline_s, timeout_s)
-                bound_queue(self._own_port, self._settings.max_store_bytes // 2)
-                self._child.expect_to_live()
+                self._launch(binary, deadline_s, timeout_s)
             except BaseException:
                 self._end(timeout_s=0.0)
                 raise
             _log.info("broker is up", extra={"address": str(self.address), "broker_pid": self.pid})
+
+    def _launch(self, binary: str, deadline_s: float, timeout_s: float) -> None:
+        """Run the server on free ports; on others if somebody takes one before it listens."""
+        wanted_port = self._port
+        for attempt in range(1, _PORT_ATTEMPTS + 1):
+            self._port = _free_port(self._settings.host, wanted_port)
+            self._own_port = _free_port("127.0.0.1", 0)
+            config = self._write_config()
+            self._child = child = self._spawn([binary, "-c", str(config)])
+            try:
+                self._await_ready(child, deadline_s, timeout_s)
+                break
+            except BrokerError as error:
+                if attempt == _PORT_ATTEMPTS or "address already in use" not in str(error):
+                    raise
+                child.end(0.0)
+        bound_queue(self._own_port, self._settings.max_store_bytes // 2)
+        child.expect_to_live()
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """End it in an orderly way; by force after ``timeout_s``, which costs nothing but a check
