@@ -11,7 +11,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
-_IDS: Final = ("round_id", "proplet_id", "task_id")
+_IDS: Final = ("round_id", "proplet_id", "task_id", "client_id")
 
 
 class _Lines(logging.Formatter):

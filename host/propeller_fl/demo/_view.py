@@ -116,4 +116,4 @@ class View:
 
 def make_view() -> View:
     """A view on standard output."""
-    return View(Console(highlight=False))
+    return View(Console(highlight=False, soft_wrap=True))
