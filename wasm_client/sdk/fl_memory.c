@@ -51,14 +51,14 @@ bool fl_equal(const char *a, const char *b)
     return *a == *b;
 }
 
-/* Both in units of `unit` bytes: no product can overflow. */
 static void *take(struct fl_arena *arena, uint32_t count, uint32_t unit, const char *what)
 {
-    uint32_t left = (arena->size - arena->used) / unit;
+    uint32_t left = arena->size - arena->used;
     uint8_t *bytes = arena->bytes + arena->used;
 
-    if (count > left) {
-        fl_fail("%s: no room for %u, only for %u of %u bytes", what, count, left, arena->size);
+    if (count > left / unit) {
+        fl_fail("%s: no room for %u x %u bytes, %u of %u are left", what, count, unit, left,
+                arena->size);
     }
     arena->used = (arena->used + count * unit + 7u) & ~7u;
     return bytes;
