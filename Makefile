@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test lint format firmware-test clean
+.PHONY: help demo test faults lint format firmware-test clean
 
 help:
 	@echo "make demo           train on digits with ten proplets and show how it goes"
 	@echo "make test           lint, types and every test this machine can run"
+	@echo "make faults         kill every process some hundred times; nothing may be lost"
 	@echo "make firmware-test  build the firmware and run it in native_sim and QEMU (needs a Zephyr workspace)"
 	@echo "make clean          remove what the others made"
 
@@ -26,6 +27,10 @@ demo: $(VENV)/installed-demo
 
 test: $(VENV)/installed-dev lint
 	$(BIN)/pytest -n 4
+
+# Some hundreds of SIGKILLs at random moments; about ten minutes on two cores.
+faults: $(VENV)/installed-dev
+	PROPELLER_FAULTS=full $(BIN)/pytest tests/faults -n 2 --timeout 1800
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
