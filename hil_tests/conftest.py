@@ -7,6 +7,7 @@ pytest hil_tests --board nucleo_f767zi --lab lab.toml       a real one
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -55,13 +56,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(_TEST_TIMEOUT_S, func_only=True))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip where firmware cannot be built; from here, not a fixture, it is one line for all."""
+    callspec = getattr(item, "callspec", None)
+    reason = _no_firmware(callspec.params["bench"]) if callspec else ""
+    if reason:
+        pytest.skip(reason)
+
+
+@functools.cache
+def _no_firmware(target: str) -> str:
+    lacking = missing_for_board(find_board(target))
+    return f"no firmware for {target} here: {'; '.join(map(str, lacking))}" if lacking else ""
+
+
 @pytest.fixture(scope="session")
 def bench(request: pytest.FixtureRequest) -> Bench:
-    """The boards of one ``--board``. Where firmware cannot be built, the test is skipped."""
+    """The boards of one ``--board``."""
     spec = find_board(request.param)
-    lacking = missing_for_board(spec)
-    if lacking:
-        pytest.skip(f"no firmware for {spec.target} here: {'; '.join(map(str, lacking))}")
     if spec.kind is not BoardKind.WEST:
         return Bench(spec)
     lab_file = request.config.getoption("--lab")

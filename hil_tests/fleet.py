@@ -99,6 +99,7 @@ def digits_fleet(
         "broker.url": f"mqtt://{address.host}:{address.port}",
         "model_server.models_dir": str(directory / "models"),
         "model_server.initial_model": MODEL,
+        "model_server.initial_format": "cbor",
         "model_server.http_port": 0,
         "coordinator.model_format": "cbor",
         "proplet.ids": hosted_ids,

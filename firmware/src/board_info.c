@@ -14,7 +14,9 @@ void board_info_describe(struct fl_discovery *discovery)
     discovery->arch = CONFIG_ARCH;
     discovery->version = APP_VERSION_STRING;
     discovery->runtime = "wamr";
-    discovery->memory_bytes = KB((uint64_t)CONFIG_SRAM_SIZE);
+    /* native_sim has no RAM of a size: there, what a module may use is told. */
+    discovery->memory_bytes =
+        CONFIG_SRAM_SIZE > 0 ? KB((uint64_t)CONFIG_SRAM_SIZE) : CONFIG_FL_WASM_POOL_BYTES;
 }
 
 bool board_info_derived_id(char *out, size_t capacity)

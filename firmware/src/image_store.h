@@ -34,17 +34,11 @@ int image_store_commit(uint32_t size_bytes, const uint8_t sha256[FL_SHA256_SIZE]
 uint32_t image_store_size(void);
 
 /*
- * Bytes that image_store_load() must be given. 0: none, because the image is run where it lies.
- */
-uint32_t image_store_buffer_size(void);
-
-/*
- * Brings the image into RAM for one run, at `*image`, and checks its digest. `buffer` holds
- * image_store_buffer_size() bytes. The run may write to the image: where it is run in its place,
- * the store forgets it, and the next run's image is fetched again.
+ * Brings the image into RAM for one run, at `*image`, and checks its digest. The run may write to
+ * it: where the store is in RAM it then forgets the image, and the next run's is fetched again.
  * Returns 0; -ENOENT: there is none; -EBADMSG: its bytes have changed; or the negative error of the
  * medium.
  */
-int image_store_load(uint8_t *buffer, uint8_t **image);
+int image_store_load(uint8_t **image);
 
 #endif

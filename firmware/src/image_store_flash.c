@@ -27,6 +27,7 @@ static struct {
     struct record record;  /* magic 0: no whole image is there */
     struct stream_flash_ctx stream;
     uint8_t buffer[WRITE_BUFFER_BYTES];
+    uint8_t bytes[CONFIG_FL_IMAGE_BYTES_MAX]; /* of the image, while it is run */
 } store;
 
 static int open_stream(uint32_t offset, uint32_t size)
@@ -111,12 +112,7 @@ uint32_t image_store_size(void)
     return store.record.magic == RECORD_MAGIC ? store.record.size_bytes : 0;
 }
 
-uint32_t image_store_buffer_size(void)
-{
-    return image_store_size();
-}
-
-int image_store_load(uint8_t *buffer, uint8_t **image)
+int image_store_load(uint8_t **image)
 {
     uint8_t digest[FL_SHA256_SIZE];
     int status;
@@ -124,12 +120,12 @@ int image_store_load(uint8_t *buffer, uint8_t **image)
     if (store.record.magic != RECORD_MAGIC) {
         return -ENOENT;
     }
-    status = flash_area_read(store.area, store.image_offset, buffer, store.record.size_bytes);
+    status = flash_area_read(store.area, store.image_offset, store.bytes, store.record.size_bytes);
     if (status != 0) {
         return status;
     }
-    fl_sha256_of(buffer, store.record.size_bytes, digest);
-    *image = buffer;
+    fl_sha256_of(store.bytes, store.record.size_bytes, digest);
+    *image = store.bytes;
     if (!fl_sha256_equal(digest, store.record.sha256)) {
         store.record.magic = 0; /* so that it is fetched anew */
         return -EBADMSG;

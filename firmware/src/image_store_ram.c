@@ -42,17 +42,11 @@ uint32_t image_store_size(void)
     return store.size_bytes;
 }
 
-uint32_t image_store_buffer_size(void)
-{
-    return 0;
-}
-
-int image_store_load(uint8_t *buffer, uint8_t **image)
+int image_store_load(uint8_t **image)
 {
     uint8_t digest[FL_SHA256_SIZE];
     uint32_t size = store.size_bytes;
 
-    (void)buffer;
     if (size == 0) {
         return -ENOENT;
     }

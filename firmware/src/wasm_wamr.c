@@ -8,7 +8,9 @@
 #include <errno.h>
 #include <string.h>
 #include <wasm_export.h>
+#include <zephyr/devicetree.h>
 #include <zephyr/kernel.h>
+#include <zephyr/linker/devicetree_regions.h>
 #include <zephyr/logging/log.h>
 
 LOG_MODULE_REGISTER(fl_wasm, CONFIG_FL_LOG_LEVEL);
@@ -23,15 +25,20 @@ BUILD_ASSERT(CONFIG_FL_WASM_STACK_BYTES < CONFIG_FL_WASM_POOL_BYTES / 2,
 #define WAMR_EXCEPTION_PREFIX "Exception: "
 #define WAMR_OUT_OF_MEMORY "memory" /* all its "allocate ... memory failed" */
 
-static uint64_t pool[CONFIG_FL_WASM_POOL_BYTES / sizeof(uint64_t)];
+/* A board whose RAM is in pieces may give it one of its own. */
+#if DT_HAS_CHOSEN(fl_pool)
+#define POOL_PLACE Z_GENERIC_SECTION(LINKER_DT_NODE_REGION_NAME(DT_CHOSEN(fl_pool)))
+#else
+#define POOL_PLACE
+#endif
+static uint64_t pool[CONFIG_FL_WASM_POOL_BYTES / sizeof(uint64_t)] POOL_PLACE;
 
 /* One run, taken apart in the order it was put together. */
 static struct run {
     const struct wasm_job *job;
     struct wasm_outcome *outcome;
     struct fl_wasi wasi;
-    uint8_t *buffer; /* for the image, in the pool; NULL when it is run where it lies */
-    uint8_t *image;  /* WAMR writes into it */
+    uint8_t *image; /* WAMR writes into it */
     uint32_t image_size;
     wasm_module_t module;
     wasm_module_inst_t instance;
@@ -150,17 +157,10 @@ static bool start_runtime(void)
 
 static bool load_image(void)
 {
-    uint32_t buffer_size = image_store_buffer_size();
     int status;
 
     run.image_size = image_store_size();
-    if (buffer_size > 0) {
-        run.buffer = wasm_runtime_malloc(buffer_size);
-        if (run.buffer == NULL) {
-            return ended(FL_RUN_MEMORY, "the image does not fit into the pool");
-        }
-    }
-    status = image_store_load(run.buffer, &run.image);
+    status = image_store_load(&run.image);
     if (status != 0) {
         return ended(FL_RUN_FAILED, status == -ENOENT    ? "there is no image"
                                     : status == -EBADMSG ? "the kept image has changed"
@@ -299,9 +299,6 @@ static void take_apart(void)
     }
     if (run.module != NULL) {
         wasm_runtime_unload(run.module);
-    }
-    if (run.buffer != NULL) {
-        wasm_runtime_free(run.buffer);
     }
     wasm_runtime_destroy();
 }

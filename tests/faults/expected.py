@@ -39,7 +39,10 @@ def models(round_ids: list[str], proplet_ids: tuple[str, ...], directory: Path) 
                     "MODEL_URI": model_uri(version - 1),
                     "HYPERPARAMS": json.dumps(HYPERPARAMS),
                 }
-                files = {"model": body, "data": directory / "data" / f"{proplet_id}.json"}
+                files: dict[str, bytes | Path] = {
+                    "model": body,
+                    "data": directory / "data" / f"{proplet_id}.json",
+                }
                 update = Update.decode(runtime.run(module, Invocation(env, files)).stdout)
                 mean.add(flatten(update.tensors, shapes), update.num_samples)
             body = Model(unflatten(mean.result(), shapes), version).encode(Format.JSON)
