@@ -32,6 +32,11 @@ test: $(VENV)/installed-dev lint
 faults: $(VENV)/installed-dev
 	PROPELLER_FAULTS=full $(BIN)/pytest tests/faults -n 2 --timeout 1800
 
+# The same cases on a program of this machine and on an emulated Cortex-M. Without a Zephyr workspace
+# every case is skipped, and says what is missing.
+firmware-test: $(VENV)/installed-dev
+	$(BIN)/pytest hil_tests --board native_sim --board mps2_an385
+
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
