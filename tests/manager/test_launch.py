@@ -220,6 +220,24 @@ def test_a_restarted_proplet_gets_its_unfinished_task_again(stage: Stage) -> Non
     assert len(stage.tasks_so_far()) == 3
 
 
+def test_a_heartbeat_without_a_result_repeats_the_task_to_those_who_ignore_what_they_know(
+    stage: Stage,
+) -> None:
+    stage.start_manager()
+    stage.create("p-1", own_start_topic="true")
+    stage.open_round(round_start())
+    own = TOPICS.task_start_of("p-1")
+    [task] = stage.tasks(1, own)
+    stage.until_saved("r-1", **{"p-1": "sent"})
+    stage.alive("p-1")
+    assert stage.tasks(2, own) == [task, task]
+    stage.peer.say(TOPICS.proplet_results, TaskResult(task.id, "p-1", results="{}").encode())
+    stage.until_saved("r-1", **{"p-1": "done"})
+    stage.alive("p-1")
+    stage.settle()
+    assert len(stage.tasks(2, own)) == 2
+
+
 def test_a_heartbeat_sends_nothing_again(stage: Stage) -> None:
     stage.start_manager()
     stage.create("p-1")

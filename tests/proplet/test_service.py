@@ -205,8 +205,8 @@ def test_update_is_sent_again_after_the_broker_was_away(
     broker.kill()
     broker.start()
 
+    wait_until(lambda: len(other.discoveries()) >= 2, PATIENCE_S, "it introduces itself again")
     other.wait_for_updates(2)
-    assert len(other.discoveries()) >= 2
     other.answer(SIGNED)
     assert other.wait_for_result().error == ""
 

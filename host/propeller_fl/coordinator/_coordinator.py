@@ -248,7 +248,8 @@ class Coordinator:
                     until_s = now_s + self._config.model_grace_s
                     self._waiting[start.round_id] = _Waiting(start, until_s, incoming)
                     # asking for it by name makes the broker send what it retains, again
-                    self._link.subscribe(self._topics.absolute(start.model_uri), self._inbox.put)
+                    uri = self._topics.absolute(start.model_uri)
+                    self._link.subscribe(uri, self._inbox.put, qos=0)
                     return  # the broker keeps the start until its model is here or time is up
                 if now_s < waiting.until_s:
                     return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import subprocess
 from collections.abc import Mapping
@@ -34,14 +35,14 @@ class FirmwareImage:
         return self.build_dir / "zephyr" / name
 
     def option(self, name: str) -> str:
-        """What it was built with for a Kconfig option, such as CONFIG_FL_MODEL_BYTES_MAX; texts
-        without quotes. Raises ``RequestError`` when the build does not set it."""
+        """What it was built with for a Kconfig option, such as CONFIG_FL_MODEL_BYTES_MAX: texts
+        without quotes, and nothing for one that is not set."""
         config = self.build_dir / "zephyr" / ".config"
         for line in config.read_text(encoding="utf-8").splitlines():
             key, equals, value = line.partition("=")
             if equals and key == name:
                 return value.strip('"')
-        raise RequestError(f"{config} does not set {name}")
+        return ""
 
 
 def missing_for_board(board: BoardSpec) -> list[Missing]:
@@ -77,24 +78,23 @@ def build_firmware(
     name = f"{board.target}-{variant}" if variant else board.target
     build_root = build_root or root / "build" / "firmware"
     build_root.mkdir(parents=True, exist_ok=True)
-    build_dir = build_root / name
-    log = build_root / f"{name}.log"
-    command = [
-        str(workspace.west),
-        "build",
-        "-p",
-        "auto",
-        "-b",
-        board.zephyr_board,
-        "-d",
-        str(build_dir),
-    ]
-    command += [str(root / "firmware"), "--"]
+    image = FirmwareImage(board, build_root / name)
+    command = [str(workspace.west), "build", "-p", "auto", "-b", board.zephyr_board]
+    command += ["-d", str(image.build_dir), str(root / "firmware"), "--"]
     command += [f"-D{key}={value}" for key, value in (options or {}).items()]
-    _log.info("firmware is being built", extra={"board": board.target, "log": str(log)})
+    with (build_root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the demo and a test session may both want it
+        _run(command, workspace, name, build_root / f"{name}.log")
+    if not image.program.is_file():
+        raise RequestError(f"building {name} left no {image.program}")
+    return image
+
+
+def _run(command: list[str], workspace: Workspace, name: str, log: Path) -> None:
+    _log.info("firmware is being built", extra={"build": name, "log": str(log)})
     with log.open("wb") as out:
         try:
-            done = subprocess.run(
+            status = subprocess.run(
                 command,
                 cwd=workspace.topdir,
                 env=workspace.environment(),
@@ -103,19 +103,13 @@ def build_firmware(
                 stderr=subprocess.STDOUT,
                 timeout=_BUILD_TIMEOUT_S,
                 check=False,
-            )
+            ).returncode
         except subprocess.TimeoutExpired:
             raise RequestError(
                 f"building {name} took over {_BUILD_TIMEOUT_S:g} s, see {log}"
             ) from None
-    if done.returncode != 0:
-        raise RequestError(
-            f"building {name} failed with status {done.returncode}, see {log}\n{_tail(log)}"
-        )
-    image = FirmwareImage(board, build_dir)
-    if not image.program.is_file():
-        raise RequestError(f"building {name} left no {image.program}, see {log}")
-    return image
+    if status != 0:
+        raise RequestError(f"building {name} failed with status {status}, see {log}\n{_tail(log)}")
 
 
 def _tail(log: Path) -> str:

@@ -134,9 +134,9 @@ class Connection:
         info = self._client.publish(topic, payload, qos=_QOS, retain=retain)
         return None if info.rc is MQTTErrorCode.MQTT_ERR_QUEUE_SIZE else info.mid
 
-    def subscribe(self, topic_filters: list[str]) -> int:
-        """Returns the packet id that ``on_subscribed`` will name."""
-        _, packet_id = self._client.subscribe([(name, _QOS) for name in topic_filters])
+    def subscribe(self, topic_filters: list[tuple[str, int]]) -> int:
+        """Each with its QoS. Returns the packet id that ``on_subscribed`` will name."""
+        _, packet_id = self._client.subscribe(topic_filters)
         assert packet_id is not None  # only when there is no socket, and we are established
         return packet_id
 

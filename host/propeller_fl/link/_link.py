@@ -1,4 +1,4 @@
-"""One MQTT 3.1.1 session, QoS 1 throughout, that comes back by itself."""
+"""One MQTT 3.1.1 session, QoS 1 unless asked otherwise, that comes back by itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import paho.mqtt.client as paho
 
@@ -156,12 +156,16 @@ class Link:
                 why = self._last_error or f"{self._address} has not answered yet"
                 raise LinkError(f"not connected within {timeout_s:g} s: {why}")
 
-    def subscribe(self, topic_filter: str, handler: Handler) -> Delivery:
-        """Subscribe with QoS 1, now and after every reconnect. The same filter again replaces its
-        handler. MessageError when the filter is malformed; the Delivery fails when the broker
-        refuses it, and the next reconnect asks again."""
+    def subscribe(self, topic_filter: str, handler: Handler, *, qos: Literal[0, 1] = 1) -> Delivery:
+        """Subscribe, now and after every reconnect. The same filter again replaces its handler.
+        MessageError when the filter is malformed; the Delivery fails when the broker refuses it,
+        and the next reconnect asks again.
+
+        ``qos=0`` is for retained messages that are read for a while: the broker sends what is
+        retained at every subscribe, and a QoS 1 subscription that goes costs others theirs (the
+        embedded broker can lose messages on their way while it forgets one)."""
         self._refuse_if_closed()
-        return self._subscriptions.add(topic_filter, handler)
+        return self._subscriptions.add(topic_filter, handler, qos)
 
     def unsubscribe(self, topic_filter: str) -> Delivery:
         """Take the handler away, and tell the broker."""

@@ -27,6 +27,7 @@ Handler = Callable[[Incoming], None]
 class _Subscription:
     topic_filter: str
     handler: Handler
+    qos: int
     waiting: list[Delivery]  # who wants to know the broker's answer
     refusal: LinkError | None = None
 
@@ -79,11 +80,11 @@ class Subscriptions:
         """Why one of the present subscriptions was refused. Any thread."""
         return next((s.refusal for s in list(self._current.values()) if s.refusal), None)
 
-    def add(self, topic_filter: str, handler: Handler) -> Delivery:
+    def add(self, topic_filter: str, handler: Handler, qos: int) -> Delivery:
         """MessageError when the filter is malformed."""
         check_filter(topic_filter)
         delivery = Delivery(f"subscribe to {topic_filter!r}")
-        self._loop.call_soon(lambda: self._add(topic_filter, handler, delivery))
+        self._loop.call_soon(lambda: self._add(topic_filter, handler, qos, delivery))
         return delivery
 
     def remove(self, topic_filter: str) -> Delivery:
@@ -166,11 +167,11 @@ class Subscriptions:
                 _log.exception("the handler of %r failed on a message", topic, extra=self._extra())
                 incoming.ack()
 
-    def _add(self, topic_filter: str, handler: Handler, delivery: Delivery) -> None:
+    def _add(self, topic_filter: str, handler: Handler, qos: int, delivery: Delivery) -> None:
         if self._end is not None:
             delivery.finish(self._end)
             return
-        subscription = _Subscription(topic_filter, handler, [delivery])
+        subscription = _Subscription(topic_filter, handler, qos, [delivery])
         old = self._current.get(topic_filter)
         if old is not None:
             subscription.waiting += old.waiting
@@ -195,7 +196,7 @@ class Subscriptions:
             self._send_removals([topic_filter])
 
     def _send(self, subscriptions: list[_Subscription], then: Callable[[], None]) -> None:
-        packet_id = self._connection.subscribe([s.topic_filter for s in subscriptions])
+        packet_id = self._connection.subscribe([(s.topic_filter, s.qos) for s in subscriptions])
         self._requests[packet_id] = _Request(subscriptions, then)
 
     def _send_removals(self, topic_filters: list[str]) -> None:

@@ -256,6 +256,8 @@ class Launcher:
                 return self._offer(alive.proplet_id, again=True)
             case Presence.LEFT:
                 _log.info("proplet offline", extra={"proplet_id": alive.proplet_id})
+            case Presence.STAYED:
+                return self._repeat(alive.proplet_id)
         return []
 
     def task(self, round_id: str, proplet_id: str) -> tuple[TaskStart, bool] | None:
@@ -390,6 +392,18 @@ class Launcher:
                 effects += self._send(round_, proplet_id)
                 effects.append(ShowReport(round_id))
         return effects
+
+    def _repeat(self, proplet_id: str) -> list[Effect]:
+        """Send again, at every heartbeat, what has no result: a broker may have lost it (ours does,
+        rarely, while it forgets another session). Ours ignore what they know; of proplets that
+        have no start topic of their own we do not know that."""
+        if not self._fleet.has_own_topics(proplet_id):
+            return []
+        return [
+            SendTask(round_id, proplet_id)
+            for round_id, round_ in self._rounds.items()
+            if round_.wanted and round_.tasks.get(proplet_id) is _Task.SENT
+        ]
 
     @staticmethod
     def _send(round_: _Round, proplet_id: str) -> Iterator[Effect]:

@@ -174,7 +174,9 @@ class _Subscription:
                 yield incoming.topic, incoming.payload
 
     def _subscribe(self) -> None:
-        for delivery in [self._link.subscribe(topic, self._inbox.put) for topic in self._names]:
+        for delivery in [
+            self._link.subscribe(topic, self._inbox.put, qos=0) for topic in self._names
+        ]:
             delivery.wait(_SUBSCRIBE_S)
 
     def until(self, deadline_s: float) -> Iterator[bytes]:

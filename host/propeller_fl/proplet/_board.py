@@ -61,7 +61,7 @@ class Board:
             self._link.unsubscribe(topic)
 
     def _subscribe(self, topic: str, notice: _Notice, look_again_s: float) -> None:
-        self._link.subscribe(topic, self._on_message)
+        self._link.subscribe(topic, self._on_message, qos=0)
         self._loop.call_later(look_again_s, partial(self._look_again, topic, notice, look_again_s))
 
     def _look_again(self, topic: str, notice: _Notice, waited_s: float) -> None:

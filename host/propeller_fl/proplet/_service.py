@@ -131,6 +131,8 @@ class Proplet:
     # --- being there
 
     def _on_up(self, session_present: bool) -> None:
+        if self._leaving:
+            return
         discovery = Discovery(
             self._id,
             self._config.namespace,
