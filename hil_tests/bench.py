@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from hil_tests.boards import Board, LabBoard, make_board
-from propeller_fl.firmware import BoardKind, BoardSpec, FirmwareImage, build_firmware
+from propeller_fl.firmware import BoardKind, BoardSpec, FirmwareImage
 
 VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
     "": {},  # what is shipped
@@ -39,17 +39,18 @@ class Bench:
         """Where a broker must listen for the boards to reach it."""
         return "0.0.0.0" if self.spec.kind is BoardKind.WEST else "127.0.0.1"
 
-    def image(self, variant: str = "") -> FirmwareImage:
-        """The firmware, brought up to date at the first call of the session."""
+    def build(self, variant: str) -> None:
+        """Bring the firmware up to date; it stays so for the session."""
         if variant not in self._images:
-            self._images[variant] = build_firmware(
-                self.spec, variant=variant, options=VARIANTS[variant]
-            )
-        return self._images[variant]
+            board = self._make(Path(), 0)
+            self._images[variant] = board.build(variant, VARIANTS[variant])
 
     def board(self, directory: Path, variant: str, number: int) -> Board:
         """Board ``number`` with its firmware on it, not yet started."""
-        lab = self.lab[number] if self.lab else None
-        board = make_board(self.spec, directory, lab)
-        board.flash(self.image(variant))
+        self.build(variant)
+        board = self._make(directory, number)
+        board.flash(self._images[variant])
         return board
+
+    def _make(self, directory: Path, number: int) -> Board:
+        return make_board(self.spec, directory, self.lab[number] if self.lab else None)

@@ -115,7 +115,7 @@ def new_board(bench: Bench, variant: str, tmp_path: Path) -> Iterator[Callable[.
     """Makes boards with the firmware on them: ``new_board(number=0)``. They are switched off in
     the end, and what one said that it must not say fails the test, even if nobody waited for it.
     """
-    bench.image(variant)  # here, because a build is none of the test's own time
+    bench.build(variant)  # here, because a build is none of the test's own time
     boards: list[Board] = []
 
     def make(number: int = 0) -> Board:

@@ -22,8 +22,7 @@ void board_info_describe(struct fl_discovery *discovery)
 bool board_info_derived_id(char *out, size_t capacity)
 {
     struct net_if *interface = net_if_get_default();
-    const struct net_linkaddr *address =
-        interface == NULL ? NULL : net_if_get_link_addr(interface);
+    const struct net_linkaddr *address = interface == NULL ? NULL : net_if_get_link_addr(interface);
     struct fl_text text;
 
     if (address == NULL || address->len == 0) {

@@ -30,7 +30,9 @@ struct key {
 };
 
 #define KEY(name, member, rule)                                                                    \
-    {name, offsetof(struct config, member), sizeof(((struct config *)NULL)->member), rule}
+    {                                                                                              \
+        name, offsetof(struct config, member), sizeof(((struct config *)NULL)->member), rule       \
+    }
 
 static const struct key keys[] = {
     KEY("proplet_id", proplet_id, RULE_ID),
@@ -164,10 +166,8 @@ static int apply_build(struct config *config)
         const char *key;
         const char *value;
     } defaults[] = {
-        {"proplet_id", CONFIG_FL_PROPLET_ID},
-        {"namespace", CONFIG_FL_NAMESPACE},
-        {"topic_prefix", CONFIG_FL_TOPIC_PREFIX},
-        {"broker_host", CONFIG_FL_BROKER_HOST},
+        {"proplet_id", CONFIG_FL_PROPLET_ID},           {"namespace", CONFIG_FL_NAMESPACE},
+        {"topic_prefix", CONFIG_FL_TOPIC_PREFIX},       {"broker_host", CONFIG_FL_BROKER_HOST},
         {"broker_user", CONFIG_FL_BROKER_USER},
 #ifdef CONFIG_FL_BROKER_PASSWORD
         {"broker_password", CONFIG_FL_BROKER_PASSWORD},
@@ -179,8 +179,7 @@ static int apply_build(struct config *config)
     for (size_t i = 0; i < ARRAY_SIZE(defaults); i++) {
         const char *value = defaults[i].value;
 
-        if (value[0] != '\0' &&
-            config_apply(config, defaults[i].key, value, strlen(value)) != 0) {
+        if (value[0] != '\0' && config_apply(config, defaults[i].key, value, strlen(value)) != 0) {
             LOG_ERR("configuration: %s of the build is impossible or too long", defaults[i].key);
             return -EINVAL;
         }

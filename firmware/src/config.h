@@ -1,10 +1,10 @@
 /*
  * Who this proplet is and where its broker is.
  *
- * Later sources win over earlier ones: the build (Kconfig), the settings (set over the shell), memory
- * that a debugger or emulator has filled, the command line (native_sim). All but the first speak in
- * keys and values; a text of them has a line "key=value" each, empty lines, and lines that begin
- * with '#'. The keys:
+ * Later sources win over earlier ones: the build (Kconfig), the settings (set over the shell),
+ * memory that a debugger or emulator has filled, the command line (native_sim). All but the first
+ * speak in keys and values; a text of them has a line "key=value" each, empty lines, and lines that
+ * begin with '#'. The keys:
  *
  *   proplet_id, namespace, topic_prefix, broker_host, broker_port, broker_user, broker_password,
  *   and with TLS, as DER in base64: tls_ca, tls_certificate, tls_key
@@ -43,7 +43,8 @@ int config_load(struct config *config);
  */
 int config_apply(struct config *config, const char *key, const char *value, size_t size);
 
-/* Sets every key of `text`. Returns as config_apply() for the first line at fault, which is logged. */
+/* Sets every key of `text`. Returns as config_apply() for the first line at fault, which is logged.
+ */
 int config_apply_text(struct config *config, const char *text, size_t size);
 
 /*

@@ -40,11 +40,12 @@ static int open_stream(uint32_t offset, uint32_t size)
 int image_store_begin(void)
 {
     struct flash_pages_info page;
+    uint8_t *image;
     int status = flash_area_open(FIXED_PARTITION_ID(fl_image_partition), &store.area);
 
     if (status == 0) {
-        status = flash_get_page_info_by_offs(flash_area_get_device(store.area),
-                                             store.area->fa_off, &page);
+        status = flash_get_page_info_by_offs(flash_area_get_device(store.area), store.area->fa_off,
+                                             &page);
     }
     if (status == 0) {
         store.image_offset = page.size;
@@ -57,6 +58,9 @@ int image_store_begin(void)
     if (status == 0 && (store.record.magic != RECORD_MAGIC ||
                         store.record.size_bytes > CONFIG_FL_IMAGE_BYTES_MAX)) {
         store.record.magic = 0;
+    }
+    if (status == 0 && image_store_load(&image) == -EBADMSG) {
+        LOG_WRN("the kept image has changed: it will be fetched anew");
     }
     return status;
 }
@@ -80,8 +84,8 @@ int image_store_write(struct fl_stream_sink *sink)
     store.record.magic = 0;
     status = flash_area_erase(store.area, 0, store.area->fa_size);
     if (status == 0) {
-        status = open_stream(store.image_offset,
-                             (uint32_t)store.area->fa_size - store.image_offset);
+        status =
+            open_stream(store.image_offset, (uint32_t)store.area->fa_size - store.image_offset);
     }
     sink->write = write_piece;
     sink->user = NULL;

@@ -26,9 +26,9 @@ static struct session {
     struct mqtt_utf8 will_payload;
     struct mqtt_utf8 user;
     struct mqtt_utf8 password;
-    bool in_payload;               /* a message's payload is on its way */
-    uint32_t payload_left_bytes;   /* of it */
-    uint16_t payload_message_id;   /* 0: no receipt wanted */
+    bool in_payload;             /* a message's payload is on its way */
+    uint32_t payload_left_bytes; /* of it */
+    uint16_t payload_message_id; /* 0: no receipt wanted */
     uint8_t rx[CONFIG_FL_MQTT_RX_BYTES];
     uint8_t tx[CONFIG_FL_MQTT_TX_BYTES];
     uint8_t chunk[CONFIG_FL_PAYLOAD_CHUNK_BYTES];

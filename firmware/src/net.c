@@ -61,12 +61,12 @@ int net_resolve(const char *host, uint16_t port, struct sockaddr_in *address)
 {
     struct zsock_addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
     struct zsock_addrinfo *found = NULL;
-    int status = 0;
 
     memset(address, 0, sizeof(*address));
     address->sin_family = AF_INET;
     if (zsock_inet_pton(AF_INET, host, &address->sin_addr) != 1) {
-        status = zsock_getaddrinfo(host, NULL, &hints, &found);
+        int status = zsock_getaddrinfo(host, NULL, &hints, &found);
+
         if (status != 0 || found == NULL) {
             LOG_ERR("%s: no address for this name (%d)", host, status);
             return -EHOSTUNREACH;

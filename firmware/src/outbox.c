@@ -44,8 +44,8 @@ int outbox_begin(const struct config *config)
     if (!topic_of(outbox.alive_topic, &(struct fl_topic){.kind = FL_TOPIC_PROPLET_ALIVE})) {
         return -ENOSPC;
     }
-    size = fl_encode_alive(outbox.will, sizeof(outbox.will), config->proplet_id,
-                           config->name_space, false);
+    size = fl_encode_alive(outbox.will, sizeof(outbox.will), config->proplet_id, config->name_space,
+                           false);
     if (size >= sizeof(outbox.will)) {
         return -ENOSPC;
     }

@@ -1,4 +1,5 @@
-/* Messages that this proplet sends. What cannot be sent ends the session, and is sent in the next. */
+/* Messages that this proplet sends. What cannot be sent ends the session, and is sent in the next.
+ */
 #ifndef OUTBOX_H
 #define OUTBOX_H
 

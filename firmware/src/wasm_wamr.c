@@ -181,8 +181,8 @@ static bool check_imports(void)
         if (import.kind != WASM_IMPORT_EXPORT_KIND_FUNC || !import.linked ||
             strcmp(import.module_name, WASM_WASI_MODULE) != 0) {
             LOG_ERR("module: it imports %s.%s", import.module_name, import.name);
-            return ended_with(FL_RUN_CONTRACT, "an import that is not in the contract: ",
-                              import.name);
+            return ended_with(FL_RUN_CONTRACT,
+                              "an import that is not in the contract: ", import.name);
         }
     }
     return true;
@@ -199,8 +199,8 @@ static bool load(void)
     if (!check_imports()) {
         return false;
     }
-    run.instance = wasm_runtime_instantiate(run.module, CONFIG_FL_WASM_STACK_BYTES, 0, error,
-                                            sizeof(error));
+    run.instance =
+        wasm_runtime_instantiate(run.module, CONFIG_FL_WASM_STACK_BYTES, 0, error, sizeof(error));
     if (run.instance == NULL) {
         return ended_by_loader(error);
     }
@@ -215,14 +215,25 @@ static bool load(void)
 
 /* running */
 
+/* Of instructions, or of bytes: the end says of which. */
+static bool ended_by_limit(enum fl_run_end end, uint32_t limit)
+{
+    char detail[24];
+    struct fl_text text;
+
+    fl_text_begin(&text, detail, sizeof(detail));
+    fl_text_put(&text, "more than ");
+    fl_text_put_u64(&text, limit);
+    return ended(end, detail);
+}
+
 static bool ended_by_exception(const char *exception)
 {
     if (strncmp(exception, WAMR_EXCEPTION_PREFIX, strlen(WAMR_EXCEPTION_PREFIX)) == 0) {
         exception += strlen(WAMR_EXCEPTION_PREFIX);
     }
     if (strcmp(exception, WAMR_TOO_MANY_INSTRUCTIONS) == 0) {
-        return ended(FL_RUN_INSTRUCTIONS,
-                     "more than " STRINGIFY(CONFIG_FL_WASM_INSTRUCTIONS_MAX));
+        return ended_by_limit(FL_RUN_INSTRUCTIONS, CONFIG_FL_WASM_INSTRUCTIONS_MAX);
     }
     if (run.grow_refused) {
         return ended(FL_RUN_MEMORY, "the module asked for more memory than there is");
@@ -246,7 +257,7 @@ static bool ended_by_exit(uint32_t status, const char *last_line)
 static bool judge(bool returned, bool was_stopped)
 {
     if (run.wasi.end == FL_WASI_OUTPUT_LIMIT) {
-        return ended(FL_RUN_OUTPUT, "more than " STRINGIFY(CONFIG_FL_OUTPUT_BYTES_MAX) " bytes");
+        return ended_by_limit(FL_RUN_OUTPUT, CONFIG_FL_OUTPUT_BYTES_MAX);
     }
     if (returned || (run.wasi.end == FL_WASI_EXITED && run.wasi.exit_status == 0)) {
         fl_sha256_of(run.job->output, run.wasi.output_size_bytes, run.outcome->output_sha256);

@@ -13,8 +13,8 @@
 void worker_begin(void);
 
 /*
- * Starts a run; only when none is under way. `job` is copied; what it points to stays as it is until
- * worker_finished() has returned true.
+ * Starts a run; only when none is under way. `job` is copied; what it points to stays as it is
+ * until worker_finished() has returned true.
  */
 void worker_start(const struct wasm_job *job);
 
