@@ -4,6 +4,7 @@
 #include <string.h>
 #include <zephyr/kernel.h>
 #include <zephyr/logging/log.h>
+#include <zephyr/net/conn_mgr_connectivity.h>
 #include <zephyr/net/dhcpv4.h>
 #include <zephyr/net/net_if.h>
 
@@ -32,6 +33,14 @@ int net_start(void)
     if (status != 0 && status != -EALREADY) {
         LOG_ERR("the network interface does not come up (%d)", status);
         return status;
+    }
+    if (IS_ENABLED(CONFIG_NET_CONNECTION_MANAGER)) {
+        /* what must be joined first, Wi-Fi say; a cable needs none of it */
+        status = conn_mgr_all_if_connect(true);
+        if (status != 0) {
+            LOG_ERR("the connection manager cannot begin (%d)", status);
+            return status;
+        }
     }
     if (IS_ENABLED(CONFIG_NET_DHCPV4)) {
         net_dhcpv4_start(interface);
