@@ -4,12 +4,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test faults lint format firmware-test clean
+.PHONY: help demo test faults simulate fuzz lint format firmware-test clean
 
 help:
 	@echo "make demo           train on digits with ten proplets and show how it goes"
 	@echo "make test           lint, types and every test this machine can run"
 	@echo "make faults         kill every process some hundred times; nothing may be lost"
+	@echo "make simulate       run the coordinator through 100,000 seeded schedules of faults"
+	@echo "make fuzz           give every decoder and both Wasm runtimes a million inputs each"
 	@echo "make firmware-test  build the firmware and run it in native_sim and QEMU (needs a Zephyr workspace)"
 	@echo "make clean          remove what the others made"
 
@@ -28,9 +30,17 @@ demo: $(VENV)/installed-demo
 test: $(VENV)/installed-dev lint
 	$(BIN)/pytest -n 4
 
-# Some hundreds of SIGKILLs at random moments; about ten minutes on two cores.
+# Some hundreds of SIGKILLs, floods and ten minutes of partition, side by side since most of it waits;
+# about a quarter of an hour on two cores.
 faults: $(VENV)/installed-dev
-	PROPELLER_FAULTS=full $(BIN)/pytest tests/faults -n 2 --timeout 1800
+	PROPELLER_FAULTS=full $(BIN)/pytest tests/faults -n 6
+
+simulate: $(VENV)/installed-dev
+	PROPELLER_SIMULATION=full $(BIN)/pytest tests/simulation --timeout 7200
+
+# Hours; PROPELLER_FUZZ_RUNS=10000 is a shorter one, `python -m tests.fuzz --help` has the rest.
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python -m tests.fuzz
 
 # The same cases on a program of this machine and on an emulated Cortex-M. Without a Zephyr workspace
 # every case is skipped, and says what is missing.

@@ -46,8 +46,32 @@ FAULTS = {
     "trap": (client("unreachable"), "trap: .*unreachable"),
     "exit": (EXITS, "exit: .*3.*no data"),
     "out_of_bounds": (client("(i32.store (i32.const 1000000) (i32.const 1))"), "trap: .*bounds"),
+    "behind_a_shrunk_memory": (
+        wasm(
+            '(module (memory (export "memory") 1)'
+            ' (global (export "__heap_base") i32 (i32.const 1000))'
+            ' (global (export "__data_end") i32 (i32.const 960))'
+            ' (func (export "_start") (i32.store (i32.const 1000) (i32.const 1))))'
+        ),
+        "trap: .*bounds",
+    ),
     "bad_import": (BAD_IMPORT, "contract: .*clock_time_get"),
     "no_start": (wasm(f"(module {LAYOUT})"), "contract: .*_start"),
+    "start_that_returns": (
+        wasm(f'(module {LAYOUT} (func (export "_start") (result i32) (i32.const 1)))'),
+        "contract: .*_start",
+    ),
+    "start_section": (
+        wasm(f'(module {LAYOUT} (func (export "_start")) (func $s (loop (br 0))) (start $s))'),
+        "contract: .*start section",
+    ),
+    "early_export": (
+        wasm(
+            f'(module {LAYOUT} (func (export "_start"))'
+            ' (func (export "__wasm_call_ctors") (loop (br 0))))'
+        ),
+        "contract: .*__wasm_call_ctors",
+    ),
     "truncated": (GOOD[:-20], "contract: "),
     "garbage": (hashlib.sha512(b"garbage").digest() * 8, "contract: "),
     "output": (WRITES_FOR_EVER, "output: "),

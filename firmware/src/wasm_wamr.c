@@ -4,9 +4,11 @@
 #include "wasm_wasi.h"
 
 #include "fl_text.h"
+#include "fl_wasm.h"
 
 #include <errno.h>
 #include <string.h>
+#include <wamr_memory_bound.h>
 #include <wasm_export.h>
 #include <zephyr/devicetree.h>
 #include <zephyr/kernel.h>
@@ -24,6 +26,10 @@ BUILD_ASSERT(CONFIG_FL_WASM_STACK_BYTES < CONFIG_FL_WASM_POOL_BYTES / 2,
 #define WAMR_TOO_MANY_INSTRUCTIONS "instruction limit exceeded"
 #define WAMR_EXCEPTION_PREFIX "Exception: "
 #define WAMR_OUT_OF_MEMORY "memory" /* all its "allocate ... memory failed" */
+
+#define START_FUNCTION "_start"
+/* What WAMR would call by itself while it instantiates. */
+static const char *const called_early[] = {"__post_instantiate", "__wasm_call_ctors"};
 
 /* A board whose RAM is in pieces may give it one of its own. */
 #if DT_HAS_CHOSEN(fl_pool)
@@ -188,15 +194,45 @@ static bool check_imports(void)
     return true;
 }
 
+/* Whether nothing of the module runs before its limits hold, and then only a function that fits. */
+static bool check_exports(void)
+{
+    int32_t count = wasm_runtime_get_export_count(run.module);
+
+    for (int32_t i = 0; i < count; i++) {
+        wasm_export_t export;
+
+        wasm_runtime_get_export_type(run.module, i, &export);
+        if (export.kind != WASM_IMPORT_EXPORT_KIND_FUNC) {
+            continue;
+        }
+        for (size_t early = 0; early < ARRAY_SIZE(called_early); early++) {
+            if (strcmp(export.name, called_early[early]) == 0) {
+                return ended_with(FL_RUN_CONTRACT,
+                                  "an export that would run before _start: ", export.name);
+            }
+        }
+        if (strcmp(export.name, START_FUNCTION) == 0 &&
+            (wasm_func_type_get_param_count(export.u.func_type) != 0 ||
+             wasm_func_type_get_result_count(export.u.func_type) != 0)) {
+            return ended(FL_RUN_CONTRACT, "its _start takes or returns values");
+        }
+    }
+    return true;
+}
+
 static bool load(void)
 {
     char error[ERROR_BYTES] = "";
 
+    if (fl_wasm_has_start_section(run.image, run.image_size)) {
+        return ended(FL_RUN_CONTRACT, "a start section, which would run before _start");
+    }
     run.module = wasm_runtime_load(run.image, run.image_size, error, sizeof(error));
     if (run.module == NULL) {
         return ended_by_loader(error);
     }
-    if (!check_imports()) {
+    if (!check_imports() || !check_exports()) {
         return false;
     }
     run.instance =
@@ -204,6 +240,7 @@ static bool load(void)
     if (run.instance == NULL) {
         return ended_by_loader(error);
     }
+    wamr_bound_memory(run.instance);
     run.env = wasm_runtime_create_exec_env(run.instance, CONFIG_FL_WASM_STACK_BYTES);
     if (run.env == NULL) {
         return ended(FL_RUN_MEMORY, "there is no room for the module's stack");
@@ -278,7 +315,7 @@ static bool judge(bool returned, bool was_stopped)
 
 static bool call_start(void)
 {
-    wasm_function_inst_t start = wasm_runtime_lookup_function(run.instance, "_start");
+    wasm_function_inst_t start = wasm_runtime_lookup_function(run.instance, START_FUNCTION);
     bool returned = false;
     bool was_stopped;
 

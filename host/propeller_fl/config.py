@@ -8,6 +8,7 @@ A setting ``[section] name`` in the file is ``PROPELLER_FL_SECTION_NAME`` in the
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import tomllib
 import types
@@ -23,6 +24,7 @@ from propeller_fl.wire import Format, Topics
 ENV_PREFIX: Final = "PROPELLER_FL_"
 _ALIASES: Final = {"MQTT_BROKER": "broker.url", "MODELS_DIR": "model_server.models_dir"}
 _SECRET: Final = {"broker.url"}  # may hold a password
+_MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 
 
 def default_data_dir() -> Path:
@@ -65,6 +67,7 @@ class CoordinatorConfig:
     model_format: Format = Format.JSON  # of the models it publishes
     max_model_bytes: int = 8 * 1024 * 1024  # of one it publishes; what our own broker takes
     model_grace_s: float = 2.0  # how long a round waits for its model to turn up on the broker
+    keep_rounds: int = 1_000  # newest ended rounds, and model versions, that are kept; 0: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,7 @@ def _read_file(file: Path) -> Iterator[tuple[str, Any]]:
         raise ConfigError(f"settings file {file}: {err.strerror}") from err
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
         raise ConfigError(f"settings file {file}: {err}") from err
-    sections = {item.name for item in dataclasses.fields(Settings) if _is_section(item.name)}
+    sections = {item.name for item, hint in _fields(Settings) if dataclasses.is_dataclass(hint)}
     for name, value in document.items():
         if name in sections and isinstance(value, dict):
             yield from ((f"{name}.{key}", item) for key, item in value.items())
@@ -175,13 +178,10 @@ def _names(kind: type, prefix: str) -> Iterator[str]:
             yield prefix + item.name
 
 
-def _fields(kind: type) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
+@functools.cache
+def _fields(kind: type) -> tuple[tuple[dataclasses.Field[Any], Any], ...]:
     hints = typing.get_type_hints(kind)
-    return ((item, hints[item.name]) for item in dataclasses.fields(kind))
-
-
-def _is_section(name: str) -> bool:
-    return dataclasses.is_dataclass(typing.get_type_hints(Settings)[name])
+    return tuple((item, hints[item.name]) for item in dataclasses.fields(kind))
 
 
 def _build(kind: type, prefix: str, given: dict[str, tuple[Any, str]]) -> Any:
@@ -194,7 +194,8 @@ def _build(kind: type, prefix: str, given: dict[str, tuple[Any, str]]) -> Any:
             value, origin = given.pop(name)
             try:
                 values[item.name] = _convert(value, hint)
-            except (ValueError, TypeError) as err:
+            # a whole number that is infinite overflows; ~ of a user there is not is a RuntimeError
+            except (ValueError, TypeError, OverflowError, RuntimeError) as err:
                 raise ConfigError(f"{origin}: {name} is {value!r}: {err}") from None
     return kind(**values)
 
@@ -251,8 +252,13 @@ def _check(settings: Settings) -> None:
     _require(proplet.resend_after_s > 0, "proplet.resend_after_s", "more than 0")
     _require(proplet.workers >= 0, "proplet.workers", "0 or more")
     _require(settings.coordinator.max_update_bytes > 0, "coordinator.max_update_bytes", "above 0")
-    _require(settings.coordinator.max_model_bytes > 0, "coordinator.max_model_bytes", "above 0")
+    _require(
+        0 < settings.coordinator.max_model_bytes <= _MAX_MESSAGE_BYTES,
+        "coordinator.max_model_bytes",
+        "above 0, at most 8 MiB, the largest message a link takes",
+    )
     _require(settings.coordinator.model_grace_s >= 0, "coordinator.model_grace_s", "0 or more")
+    _require(settings.coordinator.keep_rounds >= 0, "coordinator.keep_rounds", "0 or more")
     _require(0 <= settings.model_server.http_port < 65536, "model_server.http_port", "0 to 65535")
 
 

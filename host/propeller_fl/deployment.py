@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from propeller_fl import disk
+from propeller_fl.clock import steady_clock
 from propeller_fl.config import BrokerConfig, Settings
 from propeller_fl.coordinator import Coordinator
 from propeller_fl.errors import BrokerError, ConfigError, LinkError
@@ -149,6 +151,7 @@ class Deployment:
                 settings.topics,
                 settings.coordinator,
                 rounds,
+                clock=steady_clock(),
             )
             coordinator.start()
             stack.callback(coordinator.stop)
@@ -196,8 +199,14 @@ class Deployment:
     def _owned(self, stack: contextlib.ExitStack, service: str) -> Path:
         """This service's directory, ours alone for as long as we run."""
         directory = self.settings.data_dir / service
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = stack.enter_context((directory / "lock").open("w"))
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((directory / "lock").open("w"))
+        except OSError as err:
+            raise ConfigError(
+                f"the {service} cannot use {directory}: {err.strerror}",
+                hint=disk.remedy(err, "data_dir"),
+            ) from err
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

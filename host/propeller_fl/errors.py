@@ -7,6 +7,7 @@
     ├── LinkError         the broker cannot be reached or refused us: wait or mend the address
     │   └── BrokerError   the embedded broker did not start or died
     ├── StoreError        the disk or database did not do its part: mend it and retry
+    ├── DamagedStoreError what a store holds cannot be trusted any more: stop, and restore it
     ├── ModuleError       a Wasm module cannot be run as it is: mend the module
     │   ├── ContractError   … it breaks the client contract (imports, exports, memory)
     │   ├── ModuleExit      … it ended with a non-zero status, its own words on stderr
@@ -67,6 +68,11 @@ class BrokerError(LinkError):
 
 class StoreError(PropellerError):
     """The disk or the database did not take or give back what it should."""
+
+
+class DamagedStoreError(PropellerError):
+    """A store's own bytes are not what was written there. Trying again would not help, and going
+    on might make a wrong model of them: no :class:`StoreError`, so that nobody who retries does."""
 
 
 class ModuleError(PropellerError):

@@ -86,3 +86,32 @@ def test_a_module_that_breaks_the_contract_is_told_how(tmp_path: Path) -> None:
     result = invoke("client", "check", str(path))
     assert result.exit_code == 1
     assert "not a Wasm module" in result.output
+
+
+def test_an_error_is_an_event_where_json_was_asked_for(tmp_path: Path) -> None:
+    result = invoke("--log-json", "--data-dir", str(tmp_path), "round", "list")
+    assert result.exit_code == 1
+    event = json.loads(result.output)
+    assert event["level"] == "error"
+    assert "there is no coordinator's store" in event["message"]
+
+
+def test_a_file_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+    result = invoke("--config", str(tmp_path), "config")
+    assert result.exit_code == 1
+    assert result.output.startswith("error: settings file")
+
+
+def test_a_doctor_without_a_broker_looks_at_what_is_there(tmp_path: Path) -> None:
+    models = f"model_server.models_dir={tmp_path / 'models'}"
+    arguments = ("--data-dir", str(tmp_path), "--set", models, "doctor", "--stores-only")
+    result = invoke(*arguments, "--json")
+    assert result.exit_code == 0
+    subjects = {finding["subject"]: finding["level"] for finding in json.loads(result.output)}
+    assert subjects == {"coordinator": "ok", "manager": "ok", "models": "ok"}
+    (tmp_path / "manager").mkdir()
+    (tmp_path / "manager" / "launches.db").write_bytes(b"")
+    result = invoke(*arguments)
+    assert result.exit_code == 1
+    assert "error   manager: database" in result.output
+    assert "→ restore it from a backup" in result.output

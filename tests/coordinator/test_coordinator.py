@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ import pytest
 
 from propeller_fl.config import CoordinatorConfig
 from propeller_fl.coordinator import Coordinator
-from propeller_fl.link import Link, LinkLoop
+from propeller_fl.link import Link, LinkLimits, LinkLoop
 from propeller_fl.store import RoundStore
 from propeller_fl.wire import Topics
 from tests.support.brokers import RunningBroker
@@ -33,10 +34,11 @@ def coordinator(
     directory: Path,
     prefix: str = "",
     config: CoordinatorConfig = CONFIG,
+    limits: LinkLimits | None = None,
 ) -> Iterator[Coordinator]:
     store = RoundStore(directory / "rounds.db")
     with LinkLoop() as loop:
-        link = Link(loop, broker.address, "coordinator")
+        link = Link(loop, broker.address, "coordinator", limits=limits or LinkLimits())
         service = Coordinator(link, Topics(prefix), config, store)
         service.start()
         link.wait_connected(10)
@@ -323,8 +325,10 @@ FULL = """CREATE TRIGGER full BEFORE INSERT ON {table} BEGIN SELECT RAISE(FAIL, 
 def test_a_store_that_fails_for_a_while_loses_nothing(
     broker: RunningBroker, peer: Peer, tmp_path: Path, table: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def failures() -> int:
-        return sum("the store failed" in record.message for record in caplog.records)
+    caplog.set_level(logging.INFO, "propeller_fl")
+
+    def logged(text: str) -> int:
+        return sum(text in record.message for record in caplog.records)
 
     with coordinator(broker, tmp_path):
         outside = sqlite3.connect(tmp_path / "rounds.db", timeout=10)
@@ -333,13 +337,48 @@ def test_a_store_that_fails_for_a_while_loses_nothing(
         peer.publish("fl/rounds/start", start(k_of_n=2))
         peer.publish("fml/updates", update("proplet-1", 1.0))
         peer.publish("fml/updates", update("proplet-2", 3.0))
-        wait_until(lambda: failures() >= 2, 15, "the store has failed twice")
+        wait_until(lambda: logged("the store failed"), 15, "the store has failed")
         assert peer.heard("fl/rounds/r-1/complete") == []
         outside.execute("DROP TRIGGER full")
         outside.close()
         complete = peer.wait_for("fl/rounds/r-1/complete")
     assert (complete["num_updates"], complete["refused"]) == (2, {})
     assert peer.wait_for("fl/models/publish")["w"] == [2.0, 4.0, 6.0]
+    assert logged("the store works again")
+
+
+def test_a_message_that_no_link_takes_is_logged_and_keeps_nothing_back(
+    broker: RunningBroker, peer: Peer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = LinkLimits(max_payload_bytes=1_000)
+    absent = [f"absent-{number:050}" for number in range(20)]  # a completion names them all
+    with coordinator(broker, tmp_path, limits=limits) as service:
+        open_round(peer, k_of_n=1, participants=["proplet-1", *absent])
+        peer.publish("fml/updates", update("proplet-1"))
+        peer.wait_for("fl/models/publish")
+        peer.wait_for("fl/rounds/r-1/status", lambda s: s["phase"] == "complete")
+        assert service.failure is None
+    assert peer.heard("fl/rounds/r-1/complete") == []
+    assert any("never published" in record.message for record in caplog.records)
+    with coordinator(broker, tmp_path):  # it is owed still
+        assert peer.wait_for("fl/rounds/r-1/complete")["model_version"] == 1
+
+
+def test_what_is_retained_of_a_pruned_round_is_cleared_on_the_broker(
+    broker: RunningBroker, peer: Peer, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, keep_rounds=1)
+    with coordinator(broker, tmp_path, config=config):
+        for round_id in ("r-1", "r-2"):
+            open_round(peer, round_id=round_id, k_of_n=1)
+            peer.publish("fml/updates", update("proplet-1", round_id=round_id))
+            peer.wait_for(f"fl/rounds/{round_id}/complete")
+        wait_until(lambda: peer.heard("fl/rounds/r-1/status")[-1] == b"", 15, "r-1 is cleared")
+        assert peer.heard("fl/rounds/r-1/complete")[-1] == b""
+    with peer_at(broker.address) as onlooker:
+        onlooker.subscribe("fl/rounds/+/complete")
+        assert onlooker.wait_for("fl/rounds/r-2/complete")["model_version"] == 2
+        assert onlooker.heard("fl/rounds/r-1/complete") == []
 
 
 def test_a_model_the_broker_would_not_take_fails_the_round_and_says_what_to_do(

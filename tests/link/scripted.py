@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from propeller_fl.link import BrokerAddress
 
-CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 1, 2, 3, 4, 8, 9
+CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, UNSUBSCRIBE = 1, 2, 3, 4, 8, 9, 10
 _PATIENCE_S = 10.0
 
 

@@ -20,10 +20,13 @@ from .scripted import (
     PUBLISH,
     SUBACK,
     SUBSCRIBE,
+    UNSUBSCRIBE,
     Peer,
     ScriptedBroker,
     scripted_broker,
 )
+
+REFUSED = 0x80  # a code of SUBACK
 
 
 @pytest.fixture
@@ -76,6 +79,56 @@ def test_refused_subscription(loop: LinkLoop, script: ScriptedBroker) -> None:
 
     link.unsubscribe("secret/#")
     wait_until(lambda: not raises_link_error(link), 5, "without it all is well")
+
+
+def test_a_refused_subscription_is_asked_for_again(loop: LinkLoop, script: ScriptedBroker) -> None:
+    errors: SimpleQueue[LinkError] = SimpleQueue()
+    received: SimpleQueue[Incoming] = SimpleQueue()
+    link = make_link(loop, script)
+    link.on_error = errors.put
+    for topic in ("granted", "busy/a", "busy/b"):
+        link.subscribe(topic, received.put)
+    link.start()
+    peer = script.accept()
+    peer.accept_session()
+    answer(peer, {"granted": 1, "busy/a": REFUSED, "busy/b": REFUSED})
+
+    answer(peer, {"busy/a": REFUSED, "busy/b": 1})
+    answer(peer, {"busy/a": REFUSED})
+    answer(peer, {"busy/a": 1})
+
+    wait_until(lambda: not raises_link_error(link), 5, "all is well")
+    peer.publish("busy/a", 1, b"")
+    assert received.get(timeout=5).topic == "busy/a"
+    assert [errors.get(timeout=5) for _ in range(2)]
+    assert errors.empty(), "each was reported once"
+
+
+def test_a_refused_subscription_that_is_given_up_is_not_asked_for_again(
+    loop: LinkLoop, script: ScriptedBroker
+) -> None:
+    def give_up(error: LinkError) -> None:
+        link.on_error = None
+        link.unsubscribe("left")
+
+    link = make_link(loop, script)
+    link.on_error = give_up
+    for topic in ("left", "kept"):
+        link.subscribe(topic, Incoming.ack)
+    link.start()
+    peer = script.accept()
+    peer.accept_session()
+    answer(peer, {"left": REFUSED, "kept": REFUSED})
+    peer.receive(UNSUBSCRIBE)
+    answer(peer, {"kept": 1})
+
+
+def answer(peer: Peer, codes: dict[str, int]) -> None:
+    """Take a SUBSCRIBE to exactly these filters, and answer it."""
+    request = peer.receive(SUBSCRIBE)
+    wanted = [len(topic).to_bytes(2, "big") + topic.encode() + b"\x01" for topic in codes]
+    assert request.body[2:] == b"".join(wanted)
+    peer.send(SUBACK, request.packet_id.to_bytes(2, "big") + bytes(codes.values()))
 
 
 def raises_link_error(link: Link) -> bool:
@@ -275,18 +328,18 @@ def test_overlapping_filters_acknowledge_when_all_have(
 
 
 def test_unsubscribe_survives_a_reconnect(loop: LinkLoop, script: ScriptedBroker) -> None:
-    unsubscribe, unsuback = 10, 11
+    unsuback = 11
     link = make_link(loop, script)
     link.subscribe("a", Incoming.ack)
     link.start()
     peer = subscribed(script)
     delivery = link.unsubscribe("a")
-    peer.receive(unsubscribe)
+    peer.receive(UNSUBSCRIBE)
     peer.hang_up()
 
     peer = script.accept()
     peer.accept_session(present=True)
-    again = peer.receive(unsubscribe)
+    again = peer.receive(UNSUBSCRIBE)
     assert not delivery.done
     peer.send(unsuback, again.packet_id.to_bytes(2, "big"))
     delivery.wait(5)

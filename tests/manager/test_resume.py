@@ -107,6 +107,24 @@ def test_a_broker_that_lost_everything_is_told_again(stage: Stage) -> None:
     assert stage.peer.expect(TOPICS.image(hashlib.sha256(WASM).hexdigest()), 2) == [WASM, WASM]
 
 
+def test_a_broker_whose_memory_is_old_is_told_again(stage: Stage) -> None:
+    stage.start_manager()
+    stage.create("p-1", own_start_topic="true")
+    stage.broker.stop()
+    shutil.copytree(stage.directory / "broker" / "store", stage.directory / "old")
+    stage.broker.start()
+    stage.open_round(round_start())
+    stage.tasks(1, TOPICS.task_start_of("p-1"))
+    stage.broker.kill()
+    forget(stage)
+    shutil.copytree(stage.directory / "old", stage.directory / "broker" / "store")
+    stage.broker.start()  # it knows our session, and nothing of the round
+
+    assert stage.peer.expect(TOPICS.image(hashlib.sha256(WASM).hexdigest()), 2) == [WASM, WASM]
+    stage.alive("p-1")
+    assert len(stage.tasks(2, TOPICS.task_start_of("p-1"))) == 2
+
+
 def test_more_tasks_than_the_link_takes_at_once(stage: Stage) -> None:
     participants = tuple(f"p-{number}" for number in range(60))
     stage.start_manager(LinkLimits(max_queued=8))

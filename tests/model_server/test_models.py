@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from propeller_fl.errors import DamagedStoreError
 from propeller_fl.wire import Format, Model
 
 from ..manager.peers import Peer
@@ -23,11 +24,9 @@ def test_version_0_is_made_and_published(any_stage: Stage) -> None:
 
 
 def test_no_version_0_beside_other_models(stage: Stage) -> None:
-    stage.start_server()
-    stage.stop_server()
-    (stage.directory / "models" / "global_model_v0.json").rename(
-        stage.directory / "models" / "global_model_v4.json"
-    )
+    directory = stage.directory / "models"
+    directory.mkdir()
+    (directory / "global_model_v4.json").write_bytes(ONE.replace(b"1}", b"4}"))
     stage.start_server()
     assert [model.version for model in stage.models.versions()] == [4]
 
@@ -143,3 +142,29 @@ def test_a_directory_that_fails_loses_no_model(
     away.rename(models)
     assert stage.peer.expect(TOPICS.model(1))[0] == ONE
     assert stage.models.read(1) == ONE
+
+
+@pytest.mark.parametrize("damaged", [ONE[:-5], b"", ONE.replace(b'"version": 1', b'"version": 7')])
+def test_a_latest_model_that_is_none_is_refused_at_the_start(stage: Stage, damaged: bytes) -> None:
+    directory = stage.directory / "models"
+    directory.mkdir()
+    (directory / "global_model_v1.json").write_bytes(damaged)
+    with pytest.raises(DamagedStoreError, match=r"model 1 in .*/models is damaged"):
+        stage.start_server()
+    assert (directory / "global_model_v1.json").read_bytes() == damaged
+
+
+def test_a_damaged_model_does_not_take_the_place_of_the_brokers(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.start_server()
+    stage.peer.say(TOPICS.model_publish, ONE)
+    stage.peer.expect(TOPICS.model(0))
+    stage.peer.expect(TOPICS.model(1))
+    stage.stop_server()
+    (stage.directory / "models" / "global_model_v0.json").write_bytes(ZERO[:-9])
+    stage.start_server()
+    wait_until(lambda: "not published: model 0" in caplog.text, 10, "it is found and named")
+    late = Peer(stage.loop, stage.broker.address, "late", TOPICS.any_model)
+    assert late.expect(TOPICS.model(0)) == [ZERO]
+    assert late.expect(TOPICS.model(1)) == [ONE]

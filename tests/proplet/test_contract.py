@@ -87,6 +87,8 @@ def test_import_of_another_type_is_an_error() -> None:
         (f'(module (memory (export "ram") 1) {START})', "no-memory"),
         (f"(module {MEMORY} (memory 1) {START})", "many-memories"),
         (f"(module {MEMORY} {START} (func $early) (start $early))", "start-section"),
+        (f'(module {MEMORY} {START} (func (export "__wasm_call_ctors")))', "early-export"),
+        (f'(module {MEMORY} {START} (func (export "__post_instantiate")))', "early-export"),
         (f"(module {MEMORY} {START} (func (result v128) (v128.const i64x2 0 0)))", "invalid"),
     ],
 )

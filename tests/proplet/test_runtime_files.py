@@ -265,7 +265,8 @@ def test_standard_input_is_empty(runtime: WasmtimeRuntime) -> None:
         "(call $path_open (i32.const 3) (i32.const 0) (i32.const -4) (i32.const 4) (i32.const 0)"
         " (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 4))",
         "(call $fd_pread (local.get $fd) (i32.const -1) (i32.const 1) (i64.const 0) (i32.const 0))",
-        "(call $fd_pread (local.get $fd) (i32.const 8) (i32.const -1) (i64.const 0) (i32.const 0))",
+        "(call $fd_pread (local.get $fd) (i32.const 65000) (i32.const 99) (i64.const 0)"
+        " (i32.const 0))",
         "(call $fd_pread (local.get $fd) (i32.const 8) (i32.const 1) (i64.const 0) (i32.const -1))",
         "(call $fd_read (local.get $fd) (i32.const 8) (i32.const 1) (i32.const -1))",
     ],
@@ -298,28 +299,37 @@ def test_buffer_out_of_memory_is_a_fault(
     assert status(runtime, image, {"data": b"rows"}) == FAULT
 
 
-def test_fd_pread_into_its_own_list_of_buffers_stays_in_memory(runtime: WasmtimeRuntime) -> None:
+@pytest.mark.parametrize(("call", "offset"), [("fd_pread", "(i64.const 0)"), ("fd_read", "")])
+def test_reading_into_its_own_list_of_buffers_stays_in_memory(
+    runtime: WasmtimeRuntime, call: str, offset: str
+) -> None:
     # The first buffer is the list's second entry, which then points outside the memory.
     image = client(
         "(local $fd i32) (local.set $fd (call $open (i32.const 64) (i32.const 4)))"
         " (i32.store (i32.const 1024) (i32.const 1032))"
         " (i32.store (i32.const 1028) (i32.const 8))"
-        " (call $exit_on (call $fd_pread (local.get $fd) (i32.const 1024) (i32.const 2)"
-        "  (i64.const 0) (i32.const 0)))",
+        f" (call $exit_on (call ${call} (local.get $fd) (i32.const 1024) (i32.const 2)"
+        f"  {offset} (i32.const 0)))",
         text="data",
     )
 
     assert status(runtime, image, {"data": b"\xff" * 8 + b"more"}) == FAULT
 
 
+@pytest.mark.parametrize("call", ["fd_write", "fd_read", "fd_pread"])
 @pytest.mark.parametrize("count", [1025, -1])
-def test_list_of_too_many_buffers_is_refused(runtime: WasmtimeRuntime, count: int) -> None:
+def test_list_of_too_many_buffers_is_refused(
+    runtime: WasmtimeRuntime, call: str, count: int
+) -> None:
+    fd = "(i32.const 1)" if call == "fd_write" else "(call $open (i32.const 64) (i32.const 4))"
+    offset = "(i64.const 0)" if call == "fd_pread" else ""
     image = client(
-        "(call $exit_on (call $fd_write (i32.const 1) (i32.const 8)"
-        f" (i32.const {count}) (i32.const 0)))"
+        f"(call $exit_on (call ${call} {fd} (i32.const 1024)"
+        f" (i32.const {count}) {offset} (i32.const 0)))",
+        text="data",
     )
 
-    assert status(runtime, image, {}) == INVAL
+    assert status(runtime, image, {"data": b"rows"}) == INVAL
 
 
 def test_path_that_is_missing_is_named(runtime: WasmtimeRuntime, tmp_path: Path) -> None:

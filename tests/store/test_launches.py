@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from propeller_fl.errors import StoreError
+from propeller_fl.errors import DamagedStoreError
 from propeller_fl.store._launches import (
     ImageFixed,
     LaunchPhase,
@@ -122,5 +124,31 @@ def test_what_is_older_than_thirty_days_is_forgotten(tmp_path: Path) -> None:
 
 def test_not_a_database(tmp_path: Path) -> None:
     (tmp_path / "launches.db").write_bytes(b"not a database" * 100)
-    with pytest.raises(StoreError, match="not a database"):
+    with pytest.raises(DamagedStoreError, match="not a database"):
         LaunchStore(tmp_path / "launches.db")
+
+
+def test_words_that_are_not_unicode_are_kept_as_their_escapes(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.commit([StartTaken(START, SHA256), RoundOpened("r-1", SHA256)])
+        store.commit([TaskMoved("r-1", "p", LaunchState.FAILED, "half \ud800")])
+        store.commit([PropletSeen(Discovery("p", "\udfff", {"\ud800": "\ud800"}))])
+        found = store.find("r-1")
+        assert found is not None
+        assert found.tasks[0].error == r"half \ud800"
+        assert store.proplets() == [Discovery("p", r"\udfff", {"\ud800": "\ud800"})]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["rounds SET start = '{'", "rounds SET phase = 'opem'", "launches SET state = 'x'"],
+)
+def test_a_row_that_nobody_wrote(tmp_path: Path, damage: str) -> None:
+    with opened(tmp_path) as store:
+        store.commit([StartTaken(START, SHA256), RoundOpened("r-1", SHA256)])
+        store.commit([TaskMoved("r-1", "p", LaunchState.SENT)])
+        with contextlib.closing(sqlite3.connect(tmp_path / "launches.db")) as other:
+            other.execute(f"UPDATE {damage}")
+            other.commit()
+        with pytest.raises(DamagedStoreError, match="a row cannot be read"):
+            store.find("r-1")

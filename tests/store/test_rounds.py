@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from propeller_fl.errors import StoreError
+from propeller_fl.errors import DamagedStoreError, StoreError
 from propeller_fl.rounds import ClockTicked, Opening, Round, UpdateArrived, UpdateFacts, step
 from propeller_fl.store import RoundStore, check_store
 from propeller_fl.wire import Outcome, Phase, RoundComplete, RoundStart
@@ -125,10 +125,10 @@ def test_a_damaged_store_is_refused_and_says_what_to_do(path: Path) -> None:
     filled(path)
     data = path.read_bytes()
     path.write_bytes(data[:4096] + b"\xff" * 4096 + data[8192:])
-    with pytest.raises(StoreError):
+    with pytest.raises(DamagedStoreError):
         check_store(path)
     path.write_bytes(b"not a database, but long enough to look like one" * 100)
-    with pytest.raises(StoreError, match="backup"):
+    with pytest.raises(DamagedStoreError, match="backup"):
         RoundStore(path)
 
 

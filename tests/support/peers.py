@@ -9,9 +9,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from propeller_fl.link import BrokerAddress, Incoming, Link, LinkLoop
+from propeller_fl.link import Backoff, BrokerAddress, Incoming, Link, LinkLoop
 
 from .wait import wait_until
+
+_QUICK = Backoff(first_s=0.1, cap_s=1.0)
 
 
 class Peer:
@@ -20,17 +22,24 @@ class Peer:
     def __init__(self, loop: LinkLoop, address: BrokerAddress) -> None:
         self._lock = threading.Lock()
         self._heard: list[tuple[str, bytes]] = []
-        self._link = Link(loop, address, f"peer-{uuid.uuid4().hex[:8]}", clean_session=True)
+        self._link = Link(
+            loop, address, f"peer-{uuid.uuid4().hex[:8]}", clean_session=True, backoff=_QUICK
+        )
         self._link.start()
-        self._link.wait_connected(10)
+        self._link.wait_connected(30)
 
     def subscribe(self, *topics: str) -> None:
         for topic in topics:
-            self._link.subscribe(topic, self._hear).wait(10)
+            self._link.subscribe(topic, self._hear).wait(30)
 
     def publish(self, topic: str, payload: bytes | dict[str, Any], *, retain: bool = False) -> None:
         data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        self._link.publish(topic, data, retain=retain).wait(10)
+        self._link.publish(topic, data, retain=retain).wait(30)
+
+    def send(self, topic: str, payload: bytes | dict[str, Any]) -> None:
+        """The same, without waiting: the broker may take its time."""
+        data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        self._link.publish(topic, data)
 
     def heard(self, topic: str) -> list[bytes]:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import logging
@@ -14,12 +15,16 @@ from typing import Any, ParamSpec, TypeVar
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from propeller_fl import config
+from propeller_fl import config, log
 from propeller_fl.config import Settings
 from propeller_fl.deployment import broker_address
 from propeller_fl.errors import PropellerError
+from propeller_fl.log import printable
 from propeller_fl.operator import Operator
+
+_log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,14 +44,34 @@ class Context:
 
     def operator(self, **flags: Any) -> Operator:
         settings = self.settings(**flags)
-        # a command that cannot connect ends with one line of its own
-        logging.getLogger("propeller_fl.link").setLevel(logging.ERROR)
+        quiet_links()
         return Operator(broker_address(settings.broker), settings.topics)
 
 
 pass_context = click.make_pass_decorator(Context)
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+
+
+def quiet_links() -> None:
+    """For a command that says in a line of its own how its connection went."""
+    logging.getLogger("propeller_fl.link").setLevel(logging.ERROR)
+
+
+def say(text: str, **ids: str) -> None:
+    """A line of a service about itself on standard error: as it is for people, else an event."""
+    if log.is_json():
+        _log.info("%s", text, extra=ids)
+    else:
+        click.echo(text, err=True)
+
+
+def say_error(text: str) -> None:
+    """Why a command ends."""
+    if log.is_json():
+        _log.error("%s", text)
+    else:
+        click.echo(f"error: {printable(text)}", err=True)
 
 
 def console() -> Console:
@@ -62,23 +87,27 @@ def print_table(columns: list[str], rows: list[list[Any]]) -> None:
     """A table for people, tab-separated lines when standard output is not a terminal."""
     if not sys.stdout.isatty():
         for row in rows:
-            click.echo("\t".join(str(cell) for cell in row))
+            click.echo("\t".join(printable(str(cell)) for cell in row))
         return
     table = Table(*columns)
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(Text(printable(str(cell))) for cell in row))
     console().print(table)
 
 
 def fails_clearly(command: Callable[P, R]) -> Callable[P, R]:
-    """Print an error of ours as one line and end with status 1."""
+    """Print an error of ours, or of the file system, as one line and end with status 1."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
         except PropellerError as err:
-            click.echo(f"error: {err}", err=True)
-            sys.exit(1)
+            say_error(str(err))
+        except OSError as err:
+            if err.errno in (None, errno.EPIPE):  # a reader that has enough is no error
+                raise
+            say_error(f"{err.filename}: {err.strerror}" if err.filename else str(err.strerror))
+        sys.exit(1)
 
     return wrapped

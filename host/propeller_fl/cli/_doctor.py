@@ -3,29 +3,49 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
 
 import click
 
 from propeller_fl import firmware
-from propeller_fl.cli._context import Context, as_json, fails_clearly, pass_context, print_json
+from propeller_fl.cli._context import (
+    Context,
+    as_json,
+    fails_clearly,
+    pass_context,
+    print_json,
+    quiet_links,
+)
 from propeller_fl.config import Settings
 from propeller_fl.deployment import broker_address
-from propeller_fl.errors import PropellerError
+from propeller_fl.errors import DamagedStoreError, PropellerError, StoreError
 from propeller_fl.link import Finding, probe_broker
-from propeller_fl.store import check_store
+from propeller_fl.log import printable
+from propeller_fl.store import check_launches, check_models, check_rounds, made_models
+
+_STORES: Final[tuple[tuple[str, str, Callable[[Path], str]], ...]] = (
+    ("coordinator", "rounds.db", check_rounds),
+    ("manager", "launches.db", check_launches),
+)
 
 
 @click.command()
+@click.option("--stores-only", is_flag=True, help="Look at databases and models alone.")
 @as_json
 @pass_context
 @fails_clearly
-def doctor(context: Context, as_json: bool) -> None:
-    """Look at the broker, the store and what building firmware needs; say what to mend.
+def doctor(context: Context, stores_only: bool, as_json: bool) -> None:
+    """Look at the broker, the stores, the models and what building firmware needs; say what to
+    mend.
 
-    Status 1 when something is broken; warnings and what only firmware needs do not count.
+    It may be run beside the services and changes nothing. Status 1 when something is broken;
+    warnings and what only firmware needs do not count.
     """
-    findings = list(_findings(context.settings()))
+    quiet_links()
+    settings = context.settings()
+    findings = list(_stores(settings) if stores_only else _all(settings))
     if as_json:
         print_json(
             [
@@ -36,26 +56,60 @@ def doctor(context: Context, as_json: bool) -> None:
     else:
         for finding in findings:
             hint = f" → {finding.hint}" if finding.hint else ""
-            click.echo(f"{finding.level:<8}{finding.subject}: {finding.detail}{hint}")
+            line = f"{finding.level:<8}{finding.subject}: {finding.detail}{hint}"
+            click.echo(printable(line))
     sys.exit(1 if any(finding.level == "error" for finding in findings) else 0)
 
 
-def _findings(settings: Settings) -> Iterator[Finding]:
+def _all(settings: Settings) -> Iterator[Finding]:
     prefix = f"{settings.topic_prefix}/" if settings.topic_prefix else ""
     yield from probe_broker(broker_address(settings.broker), topic_prefix=prefix)
-    path = settings.data_dir / "coordinator" / "rounds.db"
-    if path.exists():
-        try:
-            yield Finding("ok", "store", check_store(path))
-        except PropellerError as err:
-            yield Finding("error", "store", str(err.args[0]), err.hint)
-    else:
-        yield Finding("ok", "store", f"none yet at {path}")
+    yield from _stores(settings)
     lacking = firmware.missing()
     if not lacking:
         yield Finding("ok", "firmware", "a Zephyr workspace is at hand")
     for missing in lacking:
         yield Finding("warning", "firmware", f"lacks {missing.what}", missing.remedy)
+
+
+def _stores(settings: Settings) -> Iterator[Finding]:
+    for service, name, check in _STORES:
+        path = settings.data_dir / service / name
+        try:
+            there = path.exists()
+            yield Finding("ok", service, check(path) if there else f"no store yet at {path}")
+        except PropellerError as err:
+            yield _error(service, err)
+        except OSError as err:
+            yield Finding("error", service, f"{path} cannot be read: {err.strerror}")
+    yield from _models(settings)
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    directory = settings.model_server.models_dir
+    if not directory.exists():
+        yield Finding("ok", "models", f"none yet at {directory}")
+        return
+    rounds = settings.data_dir / "coordinator" / "rounds.db"
+    try:
+        made = made_models(rounds) if rounds.exists() else {}
+    except (StoreError, DamagedStoreError):
+        made = {}  # it has a finding of its own
+    try:
+        report = check_models(directory, made)
+    except StoreError as err:
+        yield _error("models", err)
+        return
+    for detail, hint in report.faults:
+        yield Finding("error", "models", detail, hint)
+    for detail, hint in report.notes:
+        yield Finding("warning", "models", detail, hint)
+    if not report.faults:
+        yield Finding("ok", "models", f"{directory} is sound: {report.models} models")
+
+
+def _error(subject: str, err: PropellerError) -> Finding:
+    return Finding("error", subject, str(err.args[0]), err.hint)
 
 
 COMMANDS = (doctor,)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
@@ -19,11 +19,20 @@ from propeller_fl.cli._context import (
     print_json,
     print_table,
 )
+from propeller_fl.cli._round_story import stamp, tell
 from propeller_fl.errors import RequestError
+from propeller_fl.log import printable
 from propeller_fl.operator import Operator, RoundEvent
 from propeller_fl.rounds import Round
-from propeller_fl.store import RoundStore
-from propeller_fl.wire import LaunchReport, Outcome, Phase, RoundComplete, RoundStart
+from propeller_fl.store import KnownRound, LaunchStore, RoundStore, SavedLaunch, open_to_read
+from propeller_fl.wire import (
+    LaunchReport,
+    Outcome,
+    Phase,
+    RoundComplete,
+    RoundStart,
+    RoundStatus,
+)
 
 _WATCH_MARGIN_S = 30.0  # past the deadline, for aggregation and the way here
 
@@ -106,7 +115,8 @@ def watch(context: Context, round_id: str, timeout_s: float, as_json: bool) -> N
 @fails_clearly
 def list_(context: Context, limit: int, as_json: bool) -> None:
     """The newest rounds, from the coordinator's store."""
-    rows = _open_store(context).list_rounds(limit)
+    with contextlib.closing(_open_store(context)) as store:
+        rows = store.list_rounds(limit)
     if as_json:
         print_json([_summary(round_, complete) for round_, complete in rows])
         return
@@ -115,7 +125,7 @@ def list_(context: Context, limit: int, as_json: bool) -> None:
         [
             [
                 round_.opening.start.round_id,
-                _time(round_.opening.opened_at_s),
+                stamp(round_.opening.opened_at_s),
                 complete.status if complete else round_.phase,
                 f"{len(round_.accepted)}/{round_.opening.start.k_of_n}",
                 complete.model_topic if complete else "",
@@ -131,42 +141,54 @@ def list_(context: Context, limit: int, as_json: bool) -> None:
 @pass_context
 @fails_clearly
 def show(context: Context, round_id: str, as_json: bool) -> None:
-    """The story of a round, from the coordinator's store."""
-    store = _open_store(context)
-    round_ = store.load_round(round_id)
-    if round_ is None:
-        raise RequestError(f"there is no round {round_id}", hint="`propeller-fl round list`")
-    complete, story = store.completion(round_id), store.story(round_id)
+    """The story of a round, from the stores of coordinator and manager: who contributed, who was
+    refused and why, how it ended. Neither they nor the broker need run."""
+    with contextlib.closing(_open_store(context)) as store:
+        round_ = store.load_round(round_id)
+        if round_ is None:
+            raise _unknown(round_id, store.known_round(round_id))
+        complete, story = store.completion(round_id), store.story(round_id)
+    launch = _find_launch(context, round_id)
     if as_json:
         lines = [
             {
-                "at": _time(line.at_s),
+                "at": stamp(line.at_s, "milliseconds"),
                 "event": line.event,
                 "proplet_id": line.proplet_id,
                 "detail": line.detail,
             }
             for line in story
         ]
-        print_json(_summary(round_, complete) | {"story": lines})
+        tasks = {
+            task.proplet_id: {"state": task.state, "error": task.error}
+            for task in (launch.tasks if launch else ())
+        }
+        print_json(_summary(round_, complete) | {"story": lines, "tasks": tasks})
         return
-    begin_s = round_.opening.opened_at_s
-    start_ = round_.opening.start
-    click.echo(
-        f"{_time(begin_s)}  opened on {start_.model_uri}: {start_.k_of_n} of "
-        f"{len(start_.participants)} within {start_.timeout_s:g} s, {start_.task_wasm_image}"
+    for text in tell(round_, complete, story, launch, time.time()):
+        click.echo(printable(text))
+
+
+def _unknown(round_id: str, known: KnownRound | None) -> RequestError:
+    if known is not None:
+        return RequestError(
+            f"round {round_id} is {known.phase}, and its record is gone",
+            hint="coordinator.keep_rounds says how many are kept",
+        )
+    return RequestError(
+        f"there is no round {round_id} here",
+        hint="`propeller-fl round list` shows those there are; a start that was refused leaves no "
+        f"record, but `propeller-fl round watch {round_id}` says why",
     )
-    for line in story:
-        click.echo(f"  +{line.at_s - begin_s:8.3f} s  {line.event} {line.proplet_id} {line.detail}")
-    if complete is None:
-        click.echo(f"  {round_.phase}, still missing: {', '.join(round_.missing) or 'nobody'}")
-        return
-    click.echo(
-        f"{complete.completed_at}  {complete.status}: {complete.num_updates} updates, "
-        f"{complete.total_samples} samples, {complete.model_topic}"
-        + (f", {complete.detail}" if complete.detail else "")
-    )
-    for name, value in complete.metrics.items():
-        click.echo(f"  {name} = {value:.6g}")
+
+
+def _find_launch(context: Context, round_id: str) -> SavedLaunch | None:
+    """What the manager's store says, if it is here."""
+    path = context.settings().data_dir / "manager" / "launches.db"
+    if not path.exists():
+        return None
+    with contextlib.closing(LaunchStore(open_to_read(path))) as store:
+        return store.find(round_id)
 
 
 def _follow(operator: Operator, round_id: str, timeout_s: float, as_json: bool) -> None:
@@ -175,7 +197,7 @@ def _follow(operator: Operator, round_id: str, timeout_s: float, as_json: bool) 
         if as_json:
             click.echo(event.encode())
         else:
-            click.echo(f"{time.strftime('%H:%M:%S')}  {_line(event)}")
+            click.echo(printable(f"{time.strftime('%H:%M:%S')}  {_line(event)}"))
         yielded = isinstance(event, RoundComplete) and event.status is not Outcome.FAILED
     sys.exit(0 if yielded else 1)
 
@@ -195,10 +217,11 @@ def _line(event: RoundEvent) -> str:
                 f"{event.status}{detail}: {event.num_updates} updates, {event.total_samples} "
                 f"samples{metrics} → {event.model_topic}"
             )
-        case _:
+        case RoundStatus(phase=Phase.REFUSED):
+            return f"refused: {event.detail}"
+        case RoundStatus():
             refused = "".join(f", {count} refused: {why}" for why, count in event.refused.items())
-            detail = f": {event.detail}" if event.phase is Phase.REFUSED else ""
-            return f"{event.phase}{detail} {event.accepted} of {event.k_of_n} updates{refused}"
+            return f"{event.phase} {event.accepted} of {event.k_of_n} updates{refused}"
 
 
 def _newest_model(operator: Operator) -> str:
@@ -219,26 +242,22 @@ def _hyperparam(text: str) -> tuple[str, Any]:
 
 
 def _open_store(context: Context) -> RoundStore:
-    path = Path(context.settings().data_dir) / "coordinator" / "rounds.db"
+    path = context.settings().data_dir / "coordinator" / "rounds.db"
     if not path.exists():
         raise RequestError(
             f"there is no coordinator's store at {path}",
             hint="name its directory with --data-dir",
         )
-    return RoundStore(path)
+    return RoundStore(open_to_read(path))
 
 
 def _summary(round_: Round, complete: RoundComplete | None) -> dict[str, Any]:
     start_ = json.loads(round_.opening.start.encode())
     return {
         "start": start_,
-        "opened_at": _time(round_.opening.opened_at_s),
+        "opened_at": stamp(round_.opening.opened_at_s),
         "phase": round_.phase,
         "accepted": list(round_.accepted),
         "refused": dict(round_.refused),
         "complete": json.loads(complete.encode()) if complete else None,
     }
-
-
-def _time(at_s: float) -> str:
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 
 import click
 
-from propeller_fl.cli._context import Context, fails_clearly, pass_context
+from propeller_fl import log
+from propeller_fl.cli._context import Context, fails_clearly, pass_context, say
 from propeller_fl.config import Settings
-from propeller_fl.deployment import Deployment, Role
+from propeller_fl.deployment import Deployment, Role, broker_address
+from propeller_fl.errors import ConfigError
 
 
 def run_until_stopped(settings: Settings, roles: Role) -> None:
@@ -18,12 +19,14 @@ def run_until_stopped(settings: Settings, roles: Role) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    log.catch_uncaught()
     with Deployment(settings, roles) as deployment:
-        click.echo(f"ready: broker {deployment.address}", err=True)
+        say(f"ready: broker {deployment.address}")
         if deployment.http_address:
-            click.echo(f"ready: models at {deployment.http_address}/models", err=True)
+            say(f"ready: models at {deployment.http_address}/models")
         if Role.PROPLETS in roles:
-            click.echo(f"ready: {', '.join(settings.proplet.ids)}", err=True)
+            ids = settings.proplet.ids
+            say(f"ready: {', '.join(ids)}", proplet_ids=",".join(ids))
         while not stop.wait(0.5):
             failure = deployment.failure()
             if failure is not None:
@@ -48,8 +51,10 @@ def broker(context: Context) -> None:
     """Run the embedded MQTT broker alone."""
     settings = context.settings()
     if settings.broker.url:
-        click.echo(f"error: broker.url names another broker: {settings.broker.url}", err=True)
-        sys.exit(1)
+        raise ConfigError(
+            f"broker.url names another broker: {broker_address(settings.broker)}",
+            hint="leave it out to run our own",
+        )
     run_until_stopped(settings, Role.BROKER)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from propeller_fl.errors import MessageError
 from propeller_fl.rounds import Opening
 from propeller_fl.store import RoundStore
-from propeller_fl.wire import Model, Reason, RoundStart, shapes_of
+from propeller_fl.wire import Model, Phase, Reason, RoundStart, shapes_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,12 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class AlreadyKnown:
-    """The same round was asked for before: nothing to do."""
+    """The same round was asked for before: nothing to do.
+
+    ``pruned``: how it ended, where nothing else is known of it any more.
+    """
+
+    pruned: Phase | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +44,12 @@ class Refused:
 Verdict = Admitted | AlreadyKnown | ModelUnknown | Refused
 
 
-def judge(start: RoundStart, store: RoundStore, now_s: float) -> Verdict:
-    """Judge a well-formed start against what the store holds."""
-    known = store.load_round(start.round_id)
+def judge(start: RoundStart, start_sha256: str, store: RoundStore, now_s: float) -> Verdict:
+    """Judge a well-formed start, whose digest is ``start_sha256``, against what the store holds."""
+    known = store.known_round(start.round_id)
     if known is not None:
-        if known.opening.start.digest() == start.digest():
-            return AlreadyKnown()
+        if known.start_sha256 == start_sha256:
+            return AlreadyKnown(known.phase if known.pruned else None)
         return Refused(
             Reason.ROUND_ID_USED,
             f"round_id {start.round_id} is another round's; choose a new one",

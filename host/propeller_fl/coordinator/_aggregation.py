@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from propeller_fl.config import CoordinatorConfig
+from propeller_fl.coordinator._reading import MAX_METRICS
 from propeller_fl.learn import WeightedMean, mean_metrics
 from propeller_fl.rounds import Close, Round
 from propeller_fl.store import KeptUpdate, RoundStore
@@ -34,7 +35,7 @@ def aggregate(round_: Round, store: RoundStore, config: CoordinatorConfig) -> Ma
     """Average the kept updates by their number of samples, in the order of proplet ids.
 
     Returns ``None`` in a round that only evaluates. Raises :class:`ValueError` when the updates
-    cannot be averaged, or when the broker would not take the model.
+    cannot be averaged, when the broker would not take the model, or when no version is left.
     """
     opening = round_.opening
     if opening.start.mode is Mode.EVALUATE:
@@ -43,6 +44,12 @@ def aggregate(round_: Round, store: RoundStore, config: CoordinatorConfig) -> Ma
     for update in store.updates(opening.start.round_id):
         mean.add(update.vector, update.num_samples)
     version = store.latest_version() + 1
+    uri = model_uri(version)
+    if model_version(uri) != version:
+        raise ValueError(
+            f"there is no version after {version - 1}, which somebody has published; move the "
+            "coordinator's store away, and clear that model on the broker"
+        )
     model = Model(unflatten(mean.result(), dict(opening.base_shapes)), version)
     body = model.encode(config.model_format)
     if len(body) > config.max_model_bytes:
@@ -50,7 +57,7 @@ def aggregate(round_: Round, store: RoundStore, config: CoordinatorConfig) -> Ma
             f"the new model has {len(body)} bytes as {config.model_format}, at most "
             f"{config.max_model_bytes} are published; try coordinator.model_format = cbor"
         )
-    return MadeModel(version, model_uri(version), body)
+    return MadeModel(version, uri, body)
 
 
 def completion(
@@ -83,4 +90,13 @@ def completion(
 
 
 def _reports(updates: Iterator[KeptUpdate]) -> Iterator[tuple[Mapping[str, float], int]]:
-    return ((update.metrics, update.num_samples) for update in updates)
+    """What the updates report, of at most so many different metrics as one of them may have: all
+    of it goes into one message."""
+    names: set[str] = set()
+    for update in updates:
+        told = {}
+        for name, value in update.metrics.items():
+            if name in names or len(names) < MAX_METRICS:
+                names.add(name)
+                told[name] = value
+        yield told, update.num_samples

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from propeller_fl.errors import MessageError
 from propeller_fl.rounds import UpdateFacts
 from propeller_fl.wire import Reason, Tensors, Update, UpdateSender, shapes_of
+
+MAX_METRICS: Final = 256
+"""Metrics that one update may report."""
+
+_MAX_METRIC_NAME_CHARS: Final = 128
+_MAX_DETAIL_CHARS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,7 @@ def read_update(payload: bytes, sha256: str, max_bytes: int) -> ReadUpdate | Unr
         update = Update.decode(payload)
         if not update.proplet_id:
             raise MessageError(Reason.MISSING_FIELD, "proplet_id is missing", field="proplet_id")
+        _check_metrics(update.metrics)
     except MessageError as err:
         return _unreadable(payload, err)
     facts = UpdateFacts(
@@ -53,9 +61,26 @@ def read_update(payload: bytes, sha256: str, max_bytes: int) -> ReadUpdate | Unr
     return ReadUpdate(facts, update.metrics, update.tensors)
 
 
+def _check_metrics(metrics: Mapping[str, float]) -> None:
+    """Their means go into one message that everyone reads."""
+    if len(metrics) > MAX_METRICS:
+        raise MessageError(
+            Reason.BAD_FIELD,
+            f"metrics has {len(metrics)} members, at most {MAX_METRICS} go in",
+            field="metrics",
+        )
+    if any(len(name) > _MAX_METRIC_NAME_CHARS for name in metrics):
+        raise MessageError(
+            Reason.BAD_FIELD,
+            f"metrics has a name of more than {_MAX_METRIC_NAME_CHARS} characters",
+            field="metrics",
+        )
+
+
 def _unreadable(payload: bytes, err: MessageError) -> UnreadableUpdate:
     try:
         sender = UpdateSender.decode(payload)
     except MessageError:
         sender = UpdateSender("", "")
-    return UnreadableUpdate(sender.round_id, sender.proplet_id, str(err.reason), str(err))
+    detail = str(err)[:_MAX_DETAIL_CHARS]  # it may quote the sender
+    return UnreadableUpdate(sender.round_id, sender.proplet_id, str(err.reason), detail)

@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
-from propeller_fl.errors import LinkError, MessageError
-from propeller_fl.link import Incoming, Link
+from propeller_fl.coordinator._outgoing import Ack, Outgoing, Publish, Subscribe, Unsubscribe
+from propeller_fl.link import Incoming
 from propeller_fl.rounds import Round
 from propeller_fl.wire import AckStatus, Phase, RoundStatus, Topics, UpdateAck
-
-_log = logging.getLogger(__name__)
 
 _STATUS_EVERY_S: Final = 0.5
 _MAX_ANSWERED: Final = 1_000  # participants a status still lists by name
 
 
 class Voice:
-    """Collects what is to be said during a transaction; says it after, forgets it if that failed.
+    """Collects what is to be said during a transaction; ``take`` it after, ``forget`` it if that
+    failed. Times are seconds since the epoch."""
 
-    Nothing said here needs to arrive: proplets send again until they are answered, and the next
-    status replaces the last. What must arrive goes through the outbox.
-    """
-
-    def __init__(self, link: Link, topics: Topics) -> None:
-        self._link = link
+    def __init__(self, topics: Topics) -> None:
         self._topics = topics
-        self._pending: list[Callable[[], None]] = []
-        self._unshown: set[str] = set()  # rounds whose status has changed since it was published
-        self._shown_at_s: dict[str, float] = {}  # … which was then, by the monotonic clock
+        self._pending: list[Outgoing] = []
+        self._unshown: dict[str, None] = {}  # rounds whose status has changed since it was said
+        self._shown_at_s: dict[str, float] = {}  # … which was then; open rounds only
 
     def acknowledge_message(self, incoming: Incoming) -> None:
         """The broker may forget this message."""
-        self._pending.append(incoming.ack)
+        self._pending.append(Ack(incoming))
 
     def answer_update(
         self, round_id: str, proplet_id: str, sha256: str, reason: str, detail: str
@@ -54,11 +46,25 @@ class Voice:
         )
         self._publish(self._topics.status(round_id), status.encode(), retain=retain)
 
-    def say(self) -> None:
-        """Say everything that is pending."""
+    def recall_round(self, round_id: str, start_sha256: str, phase: Phase) -> None:
+        """Say how a round ended whose record is gone. Not retained: that was cleared for good."""
+        status = RoundStatus(
+            round_id, phase, start_sha256, detail="it ended long ago and its record was pruned"
+        )
+        self._publish(self._topics.status(round_id), status.encode(), retain=False)
+
+    def ask_for(self, uri: str) -> None:
+        """Have the broker send what it retains on ``uri`` (no prefix), again if need be."""
+        self._pending.append(Subscribe(self._topics.absolute(uri)))
+
+    def ask_no_more_for(self, uri: str) -> None:
+        """Undo ``ask_for``."""
+        self._pending.append(Unsubscribe(self._topics.absolute(uri)))
+
+    def take(self) -> list[Outgoing]:
+        """All that is pending, which is for the caller to say."""
         pending, self._pending = self._pending, []
-        for say in pending:
-            say()
+        return pending
 
     def forget(self) -> None:
         """Say none of it."""
@@ -68,40 +74,37 @@ class Voice:
 
     def show(self, round_id: str) -> None:
         """The round's status has changed."""
-        self._unshown.add(round_id)
+        self._unshown[round_id] = None
 
     def ended(self, round_id: str) -> None:
-        """Its last status went through the outbox."""
-        self._unshown.discard(round_id)
+        """Its last status is owed, or its record is gone."""
+        self._unshown.pop(round_id, None)
         self._shown_at_s.pop(round_id, None)
 
-    def show_due_in_s(self) -> Iterable[float]:
+    def show_due_in_s(self, now_s: float) -> Iterable[float]:
         """In how many seconds each status that has changed may go out."""
-        return (self._showable_in_s(round_id) for round_id in self._unshown)
+        return (self._showable_in_s(round_id, now_s) for round_id in self._unshown)
 
-    def show_statuses(self, find: Callable[[str], Round | None]) -> None:
-        """Publish the statuses that have changed, each round's at most twice a second."""
-        for round_id in [r for r in self._unshown if self._showable_in_s(r) <= 0]:
-            round_ = find(round_id)
-            if round_ is not None:
-                self._publish(
-                    self._topics.status(round_id), status_of(round_).encode(), retain=True
-                )
-            self._unshown.discard(round_id)
-            self._shown_at_s[round_id] = time.monotonic()
-        self.say()
+    def take_statuses(self, find: Callable[[str], Round | None], now_s: float) -> list[Outgoing]:
+        """The statuses that have changed, each open round's at most twice a second."""
+        due = [r for r in self._unshown if self._showable_in_s(r, now_s) <= 0]
+        found = [round_ for round_ in map(find, due) if round_ is not None]
+        for round_id in due:
+            self._unshown.pop(round_id, None)
+        for round_ in found:
+            round_id = round_.opening.start.round_id
+            self._publish(self._topics.status(round_id), status_of(round_).encode(), retain=True)
+            if not round_.phase.closed:
+                self._shown_at_s[round_id] = now_s
+        return self.take()
 
-    def _showable_in_s(self, round_id: str) -> float:
-        return self._shown_at_s.get(round_id, 0.0) + _STATUS_EVERY_S - time.monotonic()
+    def _showable_in_s(self, round_id: str, now_s: float) -> float:
+        since_s = now_s - self._shown_at_s.get(round_id, 0.0)
+        # a clock that was set back must not silence us until it is there again
+        return _STATUS_EVERY_S - since_s if 0 <= since_s < _STATUS_EVERY_S else 0.0
 
     def _publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
-        def say() -> None:
-            try:
-                self._link.publish(topic, payload, retain=retain)
-            except (LinkError, MessageError) as err:  # the queue is full or the link closing
-                _log.warning("not said: %s", err)
-
-        self._pending.append(say)
+        self._pending.append(Publish(topic, payload, retain))
 
 
 def status_of(round_: Round) -> RoundStatus:

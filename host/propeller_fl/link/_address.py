@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from ..errors import ConfigError
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _TRY = "try mqtt://host:port, mqtts://user:password@host:port or host:port"
 _ENCODE = "percent-encode / @ : # in user and password"
 
@@ -121,7 +123,8 @@ def _fault(parts: SplitResult, host: str | None, tls: TlsOptions | None) -> str:
 
 def _masked(text: str) -> str:
     """``text`` without what may be a password."""
-    scheme, separator, rest = text.rpartition("://")
-    login, at, place = rest.rpartition("@")
-    user, colon, _ = login.partition(":")
-    return f"{scheme}{separator}{user}{colon}{'***' if colon else ''}{at}{place}"
+    login, at, place = text.rpartition("@")
+    scheme = _SCHEME.match(login)
+    start = scheme.end() if scheme else 0
+    user, colon, _ = login[start:].partition(":")
+    return f"{login[:start]}{user}{colon}{'***' if colon else ''}{at}{place}"

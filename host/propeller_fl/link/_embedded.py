@@ -21,9 +21,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from .. import disk
 from ..errors import BrokerError, ConfigError
 from ._address import BrokerAddress
 from ._jetstream import bound_queue
+from ._storage_watch import StorageWatch
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ _POLL_S = 0.005
 _PORT_ATTEMPTS = 3
 _HANDSHAKE_S = 2.0
 _LOCK_PATIENCE_S = 1.0
+_GOODBYE_S = 2.0
+_START_S = 15.0
 _ENVELOPE_BYTES = 256 * 1024  # what the server adds to a payload: topic, up to 64 KiB, and headers
 _MAX_PAYLOAD_BYTES = 64 * 1024 * 1024 - _ENVELOPE_BYTES  # nats-server takes no more than 64 MiB
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # how to reach a wildcard
@@ -75,6 +79,7 @@ class EmbeddedBroker:
     ``on_death(error)`` is called, on a thread of its own, when it ends without ``stop``; it may
     call ``start``.
     ``start`` after a ``stop`` or a death brings it back on the same port with what it had stored.
+    After a full disk it is started again by itself, once there is room.
     """
 
     def __init__(
@@ -90,9 +95,11 @@ class EmbeddedBroker:
         self._stderr_path = data_dir / "broker.stderr"  # a panic, or words before it has a log
         self._port = settings.port
         self._own_port = 0
+        self._health_port = 0
         self._lock = threading.Lock()  # one start or stop at a time
         self._lock_file: IO[str] | None = None
         self._child: _Child | None = None
+        self._watch: StorageWatch | None = None
 
     @property
     def address(self) -> BrokerAddress:
@@ -113,7 +120,7 @@ class EmbeddedBroker:
     def log_path(self) -> Path:
         return self._data_dir / "broker.log"
 
-    def start(self, timeout_s: float = 15.0) -> None:
+    def start(self, timeout_s: float = _START_S) -> None:
         """Return once an MQTT session can be opened. BrokerError says what stood in the way."""
         with self._lock:
             if self.running:
@@ -126,6 +133,11 @@ class EmbeddedBroker:
             except BaseException:
                 self._end(timeout_s=0.0)
                 raise
+            if self._watch is None:
+                self._watch = StorageWatch(
+                    self._data_dir, lambda: self._health_port, self._start_again
+                )
+                self._watch.start()
             _log.info("broker is up", extra={"address": str(self.address), "broker_pid": self.pid})
 
     def _launch(self, binary: str, deadline_s: float, timeout_s: float) -> None:
@@ -134,6 +146,7 @@ class EmbeddedBroker:
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             self._port = _free_port(self._settings.host, wanted_port)
             self._own_port = _free_port("127.0.0.1", 0)
+            self._health_port = _free_port("127.0.0.1", 0)
             config = self._write_config()
             self._child = child = self._spawn([binary, "-c", str(config)])
             try:
@@ -146,7 +159,14 @@ class EmbeddedBroker:
         bound_queue(self._own_port, self._settings.max_store_bytes // 2)
         child.expect_to_live()
 
-    def stop(self, timeout_s: float = 2.0) -> None:
+    def _start_again(self) -> None:
+        """For the watch."""
+        with self._lock:
+            if self._child is not None:  # else it was stopped meanwhile
+                self._child.end(_GOODBYE_S)
+                self._launch(_find_binary(), time.monotonic() + _START_S, _START_S)
+
+    def stop(self, timeout_s: float = _GOODBYE_S) -> None:
         """End it in an orderly way; by force after ``timeout_s``, which costs nothing but a check
         of the store at the next start (thousands of sessions take it a minute). Again is harmless.
         """
@@ -173,6 +193,7 @@ class EmbeddedBroker:
             # nats-server always opens its own protocol too: on any port, for this machine only.
             "host": "127.0.0.1",
             "port": self._own_port,
+            "http": f"127.0.0.1:{self._health_port}",  # says when it cannot store
             "max_payload": settings.max_payload_bytes + _ENVELOPE_BYTES,
             "max_connections": 65_536,
             "jetstream": {
@@ -200,7 +221,7 @@ class EmbeddedBroker:
             self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock_file = (self._data_dir / "broker.lock").open("a+")
         except OSError as error:
-            raise BrokerError(f"cannot use {self._data_dir} for the broker: {error}") from error
+            raise self._unusable(error) from error
         # The child inherits the lock, so that it lasts as long as either of us.
         if not _locked(lock_file):
             lock_file.seek(0)
@@ -210,10 +231,21 @@ class EmbeddedBroker:
                 f"another broker uses {self._data_dir} (started by process {holder})",
                 hint="stop it, connect to it, or give this one a data directory of its own",
             )
-        lock_file.truncate(0)
-        lock_file.write(str(os.getpid()))
-        lock_file.flush()
+        try:
+            lock_file.truncate(0)
+            lock_file.write(str(os.getpid()))
+            lock_file.flush()
+        except OSError as error:
+            with contextlib.suppress(OSError):  # it tries to write once more
+                lock_file.close()
+            raise self._unusable(error) from error
         self._lock_file = lock_file
+
+    def _unusable(self, error: OSError) -> BrokerError:
+        return BrokerError(
+            f"the broker cannot use {self._data_dir}: {error.strerror}",
+            hint=disk.remedy(error, "data_dir"),
+        )
 
     def _write_config(self) -> Path:
         path = self._data_dir / "broker.conf"
@@ -221,7 +253,7 @@ class EmbeddedBroker:
             path.touch(mode=0o600)
             path.write_text(json.dumps(self.config(), indent=1))  # a subset of its own format
         except OSError as error:
-            raise BrokerError(f"cannot write {path}: {error}") from error
+            raise self._unusable(error) from error
         return path
 
     def _spawn(self, command: list[str]) -> _Child:
@@ -264,6 +296,9 @@ class EmbeddedBroker:
         return "it left no word"
 
     def _end(self, timeout_s: float) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
         if self._child is not None:
             self._child.end(timeout_s)
             self._child = None

@@ -103,7 +103,9 @@ class Link:
             connect_timeout_s=connect_timeout_s,
             events=self,
         )
-        self._subscriptions = Subscriptions(self._connection, loop, client_id, self._report)
+        self._subscriptions = Subscriptions(
+            self._connection, loop, client_id, backoff, self._report
+        )
         self._condition = threading.Condition()  # guards the next seven
         self._state = _State.NEW
         self._up = False
@@ -115,6 +117,7 @@ class Link:
         self._inflight: dict[int, _Outgoing] = {}  # by packet id
         self._finishing = False
         self._failures = 0
+        self._said = ""  # the last error, which is not worth a warning twice
         self._up_since_s = 0.0
         self._timer: Timer | None = None  # the next attempt, or the end of patience in ``close``
         loop.adopt(self, self._abandon)
@@ -159,11 +162,13 @@ class Link:
     def subscribe(self, topic_filter: str, handler: Handler, *, qos: Literal[0, 1] = 1) -> Delivery:
         """Subscribe, now and after every reconnect. The same filter again replaces its handler.
         MessageError when the filter is malformed; the Delivery fails when the broker refuses it,
-        and the next reconnect asks again.
+        and the broker is asked again, with backoff, until it agrees.
 
-        ``qos=0`` is for retained messages that are read for a while: the broker sends what is
-        retained at every subscribe, and a QoS 1 subscription that goes costs others theirs (the
-        embedded broker can lose messages on their way while it forgets one)."""
+        ``qos=0`` is for retained messages: the broker sends them again at every subscribe. Two
+        things of the embedded broker speak against QoS 1 there. It can lose messages on their way
+        to others while it forgets such a subscription; and what it has sent as retained and we had
+        not acknowledged when we died counts for ever as under way to this session: with as many
+        of them as it lets be under way (256), the session never hears anything again."""
         self._refuse_if_closed()
         return self._subscriptions.add(topic_filter, handler, qos)
 
@@ -258,7 +263,9 @@ class Link:
             error = LinkError(f"{self._address} ended the session")
         if was_up and time.monotonic() - self._up_since_s >= _STABLE_S:
             self._failures = 0
-        level = logging.WARNING if was_up or self._failures == 0 else logging.DEBUG
+        news = was_up or self._failures == 0 or str(error) != self._said
+        self._said = str(error)
+        level = logging.WARNING if news else logging.DEBUG
         _log.log(level, "%s", error, extra={"client_id": self._client_id})
         self._call(self.on_down if was_up else self.on_error, error)
         self._timer = self._loop.call_later(self._backoff.wait_s(self._failures), self._connect)

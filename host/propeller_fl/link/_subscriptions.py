@@ -15,7 +15,8 @@ from ..errors import LinkError
 from ._connection import Connection
 from ._delivery import Delivery
 from ._incoming import Incoming
-from ._loop import LinkLoop
+from ._loop import LinkLoop, Timer
+from ._options import Backoff
 from ._topics import check_filter
 
 _log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class _Request:
 
     subscriptions: list[_Subscription]
     then: Callable[[], None]
+    again: bool  # it was refused before, on this connection
 
 
 @dataclass(slots=True)
@@ -61,11 +63,13 @@ class Subscriptions:
         connection: Connection,
         loop: LinkLoop,
         client_id: str,
+        backoff: Backoff,
         report: Callable[[LinkError], None],
     ) -> None:
         self._connection = connection
         self._loop = loop
         self._client_id = client_id
+        self._backoff = backoff
         self._report = report
         self._current: dict[str, _Subscription] = {}
         self._matcher: Any = MQTTMatcher()  # type: ignore[no-untyped-call]
@@ -73,6 +77,8 @@ class Subscriptions:
         self._requests: dict[int, _Request] = {}  # by packet id, like the next two
         self._removals: dict[int, list[str]] = {}
         self._unacknowledged: dict[int, object] = {}  # this connection's tokens
+        self._refusals = 0  # SUBSCRIBEs in a row with something refused
+        self._retry: Timer | None = None
         self._end: LinkError | None = None
 
     @property
@@ -107,6 +113,10 @@ class Subscriptions:
         self._requests.clear()
         self._removals.clear()
         self._unacknowledged.clear()
+        self._refusals = 0
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
 
     def answered(self, packet_id: int, failures: list[str]) -> None:
         """SUBACK; ``failures`` as ``Events.on_subscribed`` has them."""
@@ -114,17 +124,11 @@ class Subscriptions:
         if request is None:
             return
         for subscription, failure in zip(request.subscriptions, failures, strict=False):
-            subscription.refusal = None
-            if failure:
-                subscription.refusal = LinkError(
-                    f"the broker refused {self._client_id!r} the topics "
-                    f"{subscription.topic_filter!r}: {failure}",
-                    hint="check what this user may subscribe to",
-                )
-                self._report(subscription.refusal)
-            waiting, subscription.waiting = subscription.waiting, []
-            for delivery in waiting:
-                delivery.finish(subscription.refusal)
+            self._note_answer(subscription, failure, request.again)
+        if any(failures):
+            self._ask_again_later()
+        else:
+            self._refusals = 0
         request.then()
 
     def removed(self, packet_id: int) -> None:
@@ -153,7 +157,7 @@ class Subscriptions:
             return
         matching: list[_Subscription] = list(self._matcher.iter_match(topic))
         if not matching:
-            self._skip(message, f"nothing handles {topic!r}", logging.INFO)
+            self._skip(message, f"nothing handles {topic!r}", logging.INFO, topic)
             return
         receipt = self._expect(message, len(matching))
         ack = functools.partial(self._acknowledged, receipt)
@@ -164,7 +168,9 @@ class Subscriptions:
             try:
                 subscription.handler(incoming)
             except Exception:
-                _log.exception("the handler of %r failed on a message", topic, extra=self._extra())
+                _log.exception(
+                    "the handler of %r failed on a message", topic, extra=self._extra(topic)
+                )
                 incoming.ack()
 
     def _add(self, topic_filter: str, handler: Handler, qos: int, delivery: Delivery) -> None:
@@ -195,16 +201,52 @@ class Subscriptions:
         if self._connection.established:
             self._send_removals([topic_filter])
 
-    def _send(self, subscriptions: list[_Subscription], then: Callable[[], None]) -> None:
+    def _send(
+        self, subscriptions: list[_Subscription], then: Callable[[], None], *, again: bool = False
+    ) -> None:
         packet_id = self._connection.subscribe([(s.topic_filter, s.qos) for s in subscriptions])
-        self._requests[packet_id] = _Request(subscriptions, then)
+        self._requests[packet_id] = _Request(subscriptions, then, again)
+
+    def _note_answer(self, subscription: _Subscription, failure: str, again: bool) -> None:
+        """``failure`` is empty where the broker agreed."""
+        if subscription.refusal is not None and not failure:
+            _log.info("the broker takes %r now", subscription.topic_filter, extra=self._extra())
+        subscription.refusal = None
+        if failure:
+            subscription.refusal = LinkError(
+                f"the broker refused {self._client_id!r} the topics "
+                f"{subscription.topic_filter!r}: {failure}",
+                hint="check what this user may subscribe to; it is asked again",
+            )
+            if again:
+                _log.debug("%s", subscription.refusal, extra=self._extra())
+            else:
+                self._report(subscription.refusal)
+        waiting, subscription.waiting = subscription.waiting, []
+        for delivery in waiting:
+            delivery.finish(subscription.refusal)
+
+    def _ask_again_later(self) -> None:
+        """A broker may refuse because it is busy just now, not because it always will."""
+        if self._retry is None:
+            wait_s = self._backoff.wait_s(self._refusals)
+            self._retry = self._loop.call_later(wait_s, self._ask_again)
+            self._refusals += 1
+
+    def _ask_again(self) -> None:
+        self._retry = None
+        refused = [s for s in self._current.values() if s.refusal is not None]
+        if refused:
+            self._send(refused, lambda: None, again=True)
 
     def _send_removals(self, topic_filters: list[str]) -> None:
         packet_id = self._connection.unsubscribe(topic_filters)
         self._removals[packet_id] = topic_filters
 
-    def _skip(self, message: paho.MQTTMessage, why: str, level: int = logging.WARNING) -> None:
-        _log.log(level, "a message is skipped: %s", why, extra=self._extra())
+    def _skip(
+        self, message: paho.MQTTMessage, why: str, level: int = logging.WARNING, topic: str = ""
+    ) -> None:
+        _log.log(level, "a message is skipped: %s", why, extra=self._extra(topic))
         if message.qos:
             self._connection.acknowledge(message.mid)
 
@@ -242,5 +284,5 @@ class Subscriptions:
             del self._unacknowledged[receipt.packet_id]
             self._connection.acknowledge(receipt.packet_id)
 
-    def _extra(self) -> dict[str, str]:
-        return {"client_id": self._client_id}
+    def _extra(self, topic: str = "") -> dict[str, str]:
+        return {"client_id": self._client_id, "topic": topic}

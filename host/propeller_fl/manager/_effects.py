@@ -11,16 +11,18 @@ from propeller_fl.wire import LaunchReport, TaskStop
 
 @dataclass(frozen=True, slots=True)
 class FetchImage:
-    """Answer with ``image_fetched`` or ``image_failed``. ``sha256`` may be empty: any will do."""
+    """Answer with ``image_fetched`` or ``image_failed``. ``sha256`` may be empty: any will do.
+    Wait ``after_s`` first."""
 
     round_id: str
     reference: str
     sha256: str
+    after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class PublishImage:
-    """Answer with ``image_published`` once the broker has it, or ``image_failed``."""
+    """Answer with ``image_published`` once the broker has it, or ``image_refused``."""
 
     round_id: str
     image: Image

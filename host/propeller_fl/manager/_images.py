@@ -6,6 +6,7 @@ import hashlib
 import importlib.resources
 import logging
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
 
+from propeller_fl import disk
 from propeller_fl.errors import ImageError
 
 _log = logging.getLogger(__name__)
@@ -58,7 +60,8 @@ class BuiltinImages:
             data = (self._directory / f"{name}.wasm").read_bytes()
         except OSError as err:
             raise ImageError(
-                f"{reference}: {err.strerror}", hint="`make` builds it, or install again"
+                f"{reference}: {err.strerror}",
+                hint=disk.remedy(err, "") or "`make` builds it, or install again",
             ) from err
         if hashlib.sha256(data).hexdigest() != sums[name]:
             raise ImageError(
@@ -73,8 +76,8 @@ class BuiltinImages:
             lines = (self._directory / "SHA256SUMS").read_text().splitlines()
         except OSError as err:
             raise ImageError(
-                f"the package's modules have no SHA256SUMS: {err.strerror}",
-                hint="the installation is damaged: install again",
+                f"SHA256SUMS of the package's modules: {err.strerror}",
+                hint=disk.remedy(err, "") or "the installation is damaged: install again",
             ) from err
         entries = [line.split() for line in lines if line.strip()]
         return {
@@ -88,18 +91,23 @@ class ImageFiles:
     """``file:///path`` and plain paths."""
 
     def fetch(self, reference: str) -> bytes:
-        path = self._path(reference)
         try:
-            size_bytes = path.stat().st_size
-            if size_bytes > _MAX_IMAGE_BYTES:
+            path = self._path(reference)
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):  # a pipe never ends, nor does /dev/zero
+                raise ImageError(f"image {reference!r} is no regular file")
+            if status.st_size > _MAX_IMAGE_BYTES:
                 raise ImageError(
-                    f"{path} has {size_bytes} bytes", hint=f"at most {_MAX_IMAGE_BYTES}"
+                    f"{path} has {status.st_size} bytes", hint=f"at most {_MAX_IMAGE_BYTES}"
                 )
             return path.read_bytes()
+        except ValueError as err:  # half an IPv6 address, a zero byte, half a character
+            raise ImageError(f"image {reference!r} is no path: {err}") from None
         except OSError as err:
             raise ImageError(
                 f"image {reference!r}: {err.strerror}",
-                hint="the path is one of the manager's machine; " + _MAP_IT.format(reference[:80]),
+                hint=disk.remedy(err, "task_wasm_image")
+                or "the path is one of the manager's machine; " + _MAP_IT.format(reference[:80]),
             ) from err
 
     @staticmethod

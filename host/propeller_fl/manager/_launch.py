@@ -59,6 +59,8 @@ _log = logging.getLogger(__name__)
 _MAX_CANDIDATES: Final = 8  # starts of one id that wait for the coordinator's choice
 _MAX_OPENED: Final = 10_000  # open rounds of which no start has been seen
 _NAMED: Final = 20  # names in one log line
+_FIRST_RETRY_S: Final = 1.0  # to fetch an image; doubles
+_LONGEST_RETRY_S: Final = 30.0
 
 
 class _Task(Enum):
@@ -77,8 +79,10 @@ class _Round:
     start: RoundStart
     sha256: str
     tasks: dict[str, _Task]
+    image_sha256: str  # the one it must have, or empty
     image: Image | None = None
     ready: bool = False  # the image is on the broker
+    retry_s: float = _FIRST_RETRY_S  # the wait before it is fetched again
     wanted: bool = True  # the coordinator still takes updates
     error: str = ""
     failed: dict[str, str] = field(default_factory=dict)
@@ -112,13 +116,8 @@ class Launcher:
                     if task.state is LaunchState.FAILED:
                         round_.failed[task.proplet_id] = task.error
             _log.info("round resumed", extra={"round_id": start.round_id})
-            effects.append(
-                FetchImage(
-                    start.round_id,
-                    start.task_wasm_image,
-                    launch.image_sha256 or start.image_sha256,
-                )
-            )
+            round_.image_sha256 = launch.image_sha256 or start.image_sha256
+            effects.append(_fetch(round_))
         return effects
 
     # --- rounds
@@ -205,12 +204,18 @@ class Launcher:
         return [ImageFixed(round_id, image.sha256), PublishImage(round_id, image)]
 
     def image_failed(self, round_id: str, error: str) -> list[Effect]:
+        """It cannot be had just now. As long as the round is open somebody may mend that."""
         round_ = self._rounds.get(round_id)
         if round_ is None:
             return []
-        _log.error("nothing is launched: %s", error, extra={"round_id": round_id})
-        round_.error = error
-        return [ShowReport(round_id)]
+        effects = self._not_launched(round_, error)
+        after_s, round_.retry_s = round_.retry_s, min(2 * round_.retry_s, _LONGEST_RETRY_S)
+        return [*effects, _fetch(round_, after_s)]
+
+    def image_refused(self, round_id: str, error: str) -> list[Effect]:
+        """No broker takes it."""
+        round_ = self._rounds.get(round_id)
+        return [] if round_ is None else self._not_launched(round_, error)
 
     def image_published(self, round_id: str, now_s: float) -> list[Effect]:
         """The broker has the image: launch."""
@@ -232,12 +237,11 @@ class Launcher:
         extra = {"round_id": round_id}
         _log.info("launching %d of %d tasks", len(effects), len(round_.tasks), extra=extra)
         if absent:
-            names = ", ".join(absent[:_NAMED]) + (", …" if len(absent) > _NAMED else "")
+            names = ",".join(absent[:_NAMED]) + (",…" if len(absent) > _NAMED else "")
             _log.warning(
-                "%d participants are not alive, their tasks wait: %s",
+                "%d participants are not alive, their tasks wait",
                 len(absent),
-                names,
-                extra=extra,
+                extra={**extra, "proplet_ids": names},
             )
         return [*effects, ShowReport(round_id)]
 
@@ -307,7 +311,7 @@ class Launcher:
         """A proplet reported how its task ended. Of a task we do not know: ignored."""
         owner = self._owner(result)
         if owner is None:
-            _log.debug("result of unknown task %s ignored", result.task_id)
+            _log.debug("result of an unknown task ignored", extra={"task_id": result.task_id})
             return []
         round_, proplet_id = owner
         round_id = round_.start.round_id
@@ -319,6 +323,14 @@ class Launcher:
         round_.failed.pop(proplet_id, None)
         _log.info("task done", extra={"round_id": round_id, "proplet_id": proplet_id})
         return [TaskMoved(round_id, proplet_id, LaunchState.DONE), ShowReport(round_id)]
+
+    def broker_returned(self) -> list[Effect]:
+        """The broker knows our session; but what it had been given lately may be gone: its memory
+        can be older than its end. Tasks are repeated anyway."""
+        return [
+            PublishImage(round_id, round_.image) if round_.image else ShowReport(round_id)
+            for round_id, round_ in self._rounds.items()
+        ]
 
     def broker_forgot(self, down_at_s: float) -> list[Effect]:
         """The broker, gone since ``down_at_s``, has lost our session, and perhaps all else:
@@ -346,7 +358,8 @@ class Launcher:
 
     def _add_round(self, start: RoundStart, sha256: str) -> _Round:
         tasks = dict.fromkeys(start.participants, _Task.WAITING)
-        round_ = self._rounds[start.round_id] = _Round(start, sha256, tasks)
+        round_ = _Round(start, sha256, tasks, start.image_sha256)
+        self._rounds[start.round_id] = round_
         return round_
 
     def _open(self, round_id: str, sha256: str) -> list[Effect]:
@@ -360,12 +373,19 @@ class Launcher:
                 "round start refused: another one has this id", extra={"round_id": round_id}
             )
             effects.append(StartDropped(round_id, other))
-        self._add_round(start, sha256)
         return [
             *effects,
             RoundOpened(round_id, sha256),
-            FetchImage(round_id, start.task_wasm_image, start.image_sha256),
+            _fetch(self._add_round(start, sha256)),
         ]
+
+    @staticmethod
+    def _not_launched(round_: _Round, error: str) -> list[Effect]:
+        if error == round_.error:
+            return []
+        _log.error("nothing is launched: %s", error, extra={"round_id": round_.start.round_id})
+        round_.error = error
+        return [ShowReport(round_.start.round_id)]
 
     def _remember_opened(self, round_id: str, sha256: str) -> None:
         self._opened[round_id] = sha256
@@ -444,3 +464,8 @@ def _report(round_: _Round) -> LaunchReport:
         failed=dict(round_.failed),
         error=round_.error,
     )
+
+
+def _fetch(round_: _Round, after_s: float = 0.0) -> FetchImage:
+    start = round_.start
+    return FetchImage(start.round_id, start.task_wasm_image, round_.image_sha256, after_s)

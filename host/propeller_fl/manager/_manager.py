@@ -18,8 +18,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from propeller_fl.config import ManagerConfig
-from propeller_fl.errors import ImageError, LinkError, MessageError, StoreError
+from propeller_fl.errors import (
+    DamagedStoreError,
+    ImageError,
+    LinkError,
+    MessageError,
+    StoreError,
+)
 from propeller_fl.link import Incoming, Link
+from propeller_fl.log import Trouble
 from propeller_fl.manager._effects import (
     Effect,
     FetchImage,
@@ -93,9 +100,11 @@ class Manager:
         self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._outbox = Outbox(link)
         self._forwarder = Forwarder(link, topics)
+        self._fetch_due: dict[str, tuple[float, FetchImage]] = {}  # by round id
         self._due_s: dict[str, float] = {}  # reports to be published, by round id
         self._shown_s: dict[str, float] = {}  # when one was last
         self._down_at_s = float("-inf")
+        self._store_trouble = Trouble()
         self._stopping = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="manager", daemon=True)
@@ -107,13 +116,16 @@ class Manager:
         topics = self._topics
         for topic, handle in (
             (topics.round_start, self._on_start),
-            (topics.any_status, self._on_status),
-            (topics.any_complete, self._on_complete),
             (topics.proplet_create, self._on_create),
             (topics.proplet_alive, self._on_alive),
             (topics.proplet_results, self._on_result),
         ):
             self._link.subscribe(topic, functools.partial(self._take, handle))
+        for topic, handle in (  # of these, hundreds may be retained
+            (topics.any_status, self._on_status),
+            (topics.any_complete, self._on_complete),
+        ):
+            self._link.subscribe(topic, functools.partial(self._take, handle), qos=0)
         self._link.subscribe(topics.any_update, self._forwarder.take)
         self._link.on_up = self._on_up
         self._link.on_down = self._on_down
@@ -156,8 +168,10 @@ class Manager:
         self._inbox.put(_Job(functools.partial(handle, incoming, self._clock()), incoming))
 
     def _on_up(self, session_present: bool) -> None:
-        if not session_present:
-            down_at_s = self._down_at_s
+        down_at_s = self._down_at_s
+        if session_present:
+            self._inbox.put(_Job(self._launcher.broker_returned))
+        else:
             self._inbox.put(_Job(lambda: self._launcher.broker_forgot(down_at_s)))
 
     def _on_down(self, error: LinkError) -> None:
@@ -169,6 +183,7 @@ class Manager:
         try:
             while (batch := self._next_batch()) is not None:
                 self._work_off(batch)
+                self._fetch_what_is_due()
                 self._show_reports()
                 self._outbox.pump()
         except Exception as err:
@@ -193,6 +208,7 @@ class Manager:
         if self._stopping.is_set():
             return 0.0
         due = [at_s - time.monotonic() for at_s in self._due_s.values()]
+        due += [at_s - time.monotonic() for at_s, _ in self._fetch_due.values()]
         if self._outbox.held:
             due.append(_RETRY_LINK_S)
         return max(0.0, min(due)) if due else None
@@ -220,14 +236,19 @@ class Manager:
                 with self._lock:
                     return job.handle()
             except MessageError as err:
-                _log.warning("message on %s refused: %s", topic, err)
+                _log.warning("message on %s refused: %s", topic, err, extra={"topic": topic})
                 return []
             except StoreError as err:  # it is asked before anything changes
-                _log.error("the store failed, trying again in %g s: %s", _RETRY_STORE_S, err)
-                if self._stopping.wait(_RETRY_STORE_S):
+                if not self._store_failed(err):
                     return None
+            except DamagedStoreError:
+                raise
             except Exception:  # what nobody thought of must not come back for ever
-                _log.exception("message on %s could not be handled, and is skipped", topic)
+                _log.exception(
+                    "message on %s could not be handled, and is skipped",
+                    topic,
+                    extra={"topic": topic},
+                )
                 return []
 
     def _save(self, changes: list[LaunchChange]) -> bool:
@@ -236,12 +257,19 @@ class Manager:
             try:
                 self._store.commit(changes)
             except StoreError as err:
-                _log.error("the store failed, trying again in %g s: %s", _RETRY_STORE_S, err)
-                if self._stopping.wait(_RETRY_STORE_S):
+                if not self._store_failed(err):
                     return False
             else:
                 break
+        if changes and self._store_trouble.is_over():
+            _log.info("the store works again")
         return True
+
+    def _store_failed(self, err: StoreError) -> bool:
+        """Wait before the next try; false when told to stop meanwhile."""
+        if self._store_trouble.is_news(str(err)):
+            _log.error("the store failed, trying again every %g s: %s", _RETRY_STORE_S, err)
+        return not self._stopping.wait(_RETRY_STORE_S)
 
     # --- messages
 
@@ -252,7 +280,12 @@ class Manager:
     def _on_status(self, incoming: Incoming, now_s: float) -> list[Effect]:
         status = RoundStatus.decode(incoming.payload)
         if incoming.topic != self._topics.status(status.round_id):
-            _log.warning("status of %s on %s ignored", status.round_id, incoming.topic)
+            _log.warning(
+                "status of %s on %s ignored",
+                status.round_id,
+                incoming.topic,
+                extra={"topic": incoming.topic},
+            )
             return []
         return self._launcher.status_changed(status)
 
@@ -275,10 +308,8 @@ class Manager:
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
-            case FetchImage():
-                threading.Thread(
-                    target=self._fetch, args=[effect], name="manager-image", daemon=True
-                ).start()
+            case FetchImage(round_id, after_s=after_s):
+                self._fetch_due[round_id] = time.monotonic() + after_s, effect
             case PublishImage(round_id, image):
                 message = Message(self._topics.image(image.sha256), image.data, retain=True)
                 self._outbox.add(
@@ -287,7 +318,7 @@ class Manager:
                         lambda: self._launcher.image_published(round_id, self._clock())
                     ),
                     failed=lambda error: self._later(
-                        lambda: self._launcher.image_failed(round_id, error)
+                        lambda: self._launcher.image_refused(round_id, error)
                     ),
                 )
             case SendTask(round_id, proplet_id):
@@ -324,6 +355,14 @@ class Manager:
         task, own_topic = wanted
         topic = self._topics.task_start_of(proplet_id) if own_topic else self._topics.task_start
         return Message(topic, task.encode())
+
+    def _fetch_what_is_due(self) -> None:
+        now_s = time.monotonic()
+        for round_id in [r for r, (due_s, _) in self._fetch_due.items() if due_s <= now_s]:
+            _, wanted = self._fetch_due.pop(round_id)
+            threading.Thread(
+                target=self._fetch, args=[wanted], name="manager-image", daemon=True
+            ).start()
 
     def _fetch(self, wanted: FetchImage) -> None:
         """On a thread of its own: a source may be slow."""

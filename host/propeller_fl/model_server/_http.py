@@ -5,26 +5,29 @@
 ``GET /healthz``            ``{"status": "ok", "models": …, "broker": "up" | "down"}``
 
 The ETag is the SHA-256 of the bytes. If-None-Match, Range (one range), If-Range and HEAD work as
-RFC 9110 has them.
+RFC 9110 has them. A body is sent as fast as it is read, a piece at a time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import socket
 import threading
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Final
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from propeller_fl.errors import ConfigError, StoreError
+from propeller_fl.model_server._visitors import accept_visitors
 from propeller_fl.store import ModelsDir, StoredModel
 from propeller_fl.wire import Format
 
@@ -35,23 +38,37 @@ _RANGE: Final = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})", re.ASCII)
 _MEDIA_TYPES: Final = {Format.JSON: "application/json", Format.CBOR: "application/cbor"}
 _FOR_EVER: Final = "public, max-age=31536000, immutable"  # a version never changes
 _GOODBYE_S: Final = 2
+_PIECE_BYTES: Final = 64 * 1024  # of a model in memory for each client
+_MAX_HEAD_BYTES: Final = 16 * 1024
 
 
 class HttpFace:
-    """Serves ``models`` on ``host`` and ``port`` (0: a free one) from a thread of its own."""
+    """Serves ``models`` on ``host`` and ``port`` (0: a free one) from a thread of its own.
+
+    It hangs up on a client that lets it wait for ``patience_s``.
+    """
 
     def __init__(
-        self, models: ModelsDir, host: str, port: int, broker_up: Callable[[], bool]
+        self,
+        models: ModelsDir,
+        host: str,
+        port: int,
+        broker_up: Callable[[], bool],
+        patience_s: float,
     ) -> None:
+        self._patience_s = patience_s
         self._socket = _listen(host, port)
         config = uvicorn.Config(
             models_app(models, broker_up),
+            ws="none",
             log_config=None,
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=_GOODBYE_S,
+            h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
         )
         self._server = uvicorn.Server(config)
+        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="model-server-http", daemon=True)
 
     @property
@@ -59,6 +76,11 @@ class HttpFace:
         """Host and port it listens on."""
         host, port = self._socket.getsockname()[:2]
         return str(host), int(port)
+
+    @property
+    def failure(self) -> Exception | None:
+        """The error that ended its thread, if one has; nobody is served any more."""
+        return self._failure
 
     def start(self) -> None:
         self._thread.start()
@@ -73,7 +95,22 @@ class HttpFace:
             _log.warning("the HTTP server did not end within %g s", timeout_s)
 
     def _run(self) -> None:
-        self._server.run(sockets=[self._socket])
+        try:
+            asyncio.run(self._serve())
+        except Exception as err:
+            _log.critical("the HTTP server has stopped", exc_info=True)
+            self._failure = err
+
+    async def _serve(self) -> None:
+        await run_in_threadpool(bool)  # loads what cannot be loaded when no descriptor is left
+        self._server.config.load()
+        accepting = asyncio.create_task(
+            accept_visitors(self._socket, self._server, self._patience_s)
+        )
+        try:
+            await self._server.serve(sockets=[])
+        finally:
+            accepting.cancel()
 
 
 def models_app(models: ModelsDir, broker_up: Callable[[], bool]) -> Starlette:
@@ -148,14 +185,30 @@ def _model_response(
     wanted: range | None = None
     if request.headers.get("if-range", etag) == etag:
         wanted = _one_range(request.headers.get("range", ""), model.size_bytes)
-    if wanted is None:
-        return Response(models.read(model.version), media_type=media_type, headers=headers)
-    if not wanted:
+    if wanted is not None and not wanted:
         headers["content-range"] = f"bytes */{model.size_bytes}"
         return JSONResponse({"error": "no such range"}, 416, headers=headers)
-    headers["content-range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{model.size_bytes}"
-    part = models.read(model.version)[wanted.start : wanted.stop]
-    return Response(part, 206, media_type=media_type, headers=headers)
+    if wanted is not None:
+        headers["content-range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{model.size_bytes}"
+    part = range(model.size_bytes) if wanted is None else wanted
+    headers["content-length"] = str(len(part))
+    status = 200 if wanted is None else 206
+    if request.method == "HEAD":
+        return Response(b"", status, headers, media_type)
+    pieces = _pieces(models.open(model.version), part)
+    return StreamingResponse(pieces, status, headers, media_type)
+
+
+def _pieces(file: BinaryIO, part: range) -> Iterator[bytes]:
+    with file:
+        file.seek(part.start)
+        left_bytes = len(part)
+        while left_bytes:
+            piece = file.read(min(left_bytes, _PIECE_BYTES))
+            if not piece:
+                raise StoreError(f"{file.name} has become shorter")
+            left_bytes -= len(piece)
+            yield piece
 
 
 def _names(if_none_match: str, etag: str) -> bool:
@@ -187,6 +240,7 @@ def _listen(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
             listener.listen(128)  # from here on a client waits, and is not turned away
+            listener.setblocking(False)
         except BaseException:
             listener.close()
             raise

@@ -68,13 +68,14 @@ def _zeros(wanted: str, *shape: int) -> Tensor:
 
 
 def _from_file(wanted: str) -> bytes:
-    path = Path(wanted).expanduser()
     try:
-        data = path.read_bytes()
+        data = Path(wanted).expanduser().read_bytes()
         model = Model.decode(data)
     except OSError as err:
         hint = "linear:N, softmax:FxC, softmax:FxHxC or a file that exists"
         raise _refused(wanted, f"is no file to be read: {err.strerror}", hint) from err
+    except (RuntimeError, ValueError) as err:  # no such user, a zero byte
+        raise _refused(wanted, f"is no path: {err}", "") from None
     except MessageError as err:
         raise _refused(wanted, f"holds no model: {err}", "") from err
     if model.version == 0:

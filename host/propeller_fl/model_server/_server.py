@@ -18,11 +18,12 @@ from enum import Enum, auto
 from typing import Final
 
 from propeller_fl.config import ModelServerConfig
-from propeller_fl.errors import LinkError, MessageError, StoreError
+from propeller_fl.errors import DamagedStoreError, LinkError, MessageError, StoreError
 from propeller_fl.link import Delivery, Incoming, Link
+from propeller_fl.log import Trouble
 from propeller_fl.model_server._http import HttpFace
 from propeller_fl.model_server._initial import initial_model
-from propeller_fl.store import ModelsDir
+from propeller_fl.store import ModelsDir, StoredModel, model_fault
 from propeller_fl.wire import Model, Reason, Topics
 
 _log = logging.getLogger(__name__)
@@ -56,11 +57,19 @@ class ModelServer:
     """Keeps what is published on ``fl/models/publish`` and serves it on its topic and over HTTP.
 
     ``link`` must not be started yet; ``start`` does that, once what it must not miss is subscribed.
-    ``models`` must be open for writing. Raises :class:`ConfigError` when the HTTP port is taken.
+    ``models`` must be open for writing. An HTTP client that keeps it waiting for ``patience_s``,
+    with its request or with reading the answer, is hung up on. Raises :class:`ConfigError` when
+    the HTTP port is taken.
     """
 
     def __init__(
-        self, link: Link, topics: Topics, config: ModelServerConfig, models: ModelsDir
+        self,
+        link: Link,
+        topics: Topics,
+        config: ModelServerConfig,
+        models: ModelsDir,
+        *,
+        patience_s: float = 10.0,
     ) -> None:
         self._link = link
         self._topics = topics
@@ -73,11 +82,16 @@ class ModelServer:
         self._in_hand: dict[bytes, list[Incoming]] = {}  # by payload
         self._broker_has: dict[int, str] = {}  # digest by version, since the link came up
         self._check_at_s: float | None = None
+        self._trouble = Trouble()
         self._stopping = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="model-server", daemon=True)
         self._http = HttpFace(
-            models, config.http_host, config.http_port, lambda: self._link.connected
+            models,
+            config.http_host,
+            config.http_port,
+            lambda: self._link.connected,
+            patience_s,
         )
 
     @property
@@ -87,15 +101,19 @@ class ModelServer:
 
     @property
     def failure(self) -> Exception | None:
-        """The error that ended its thread, if one has; nothing is stored any more."""
-        return self._failure
+        """The error that ended a thread of its, if one has; it does not do its part any more."""
+        return self._failure or self._http.failure
 
     def start(self) -> None:
         """Make version 0 if there is no model, then listen.
 
-        Raises :class:`StoreError`; :class:`ConfigError` when ``initial_model`` is unusable.
+        Raises :class:`StoreError`; :class:`DamagedStoreError` when the latest model is none;
+        :class:`ConfigError` when ``initial_model`` is unusable.
         """
-        if self._models.latest() is None:
+        latest = self._models.latest()
+        if latest is not None:
+            self._read_whole(latest)
+        else:
             initial = initial_model(self._config.initial_model, self._config.initial_format)
             self._models.put(0, initial)
             _log.info("made model version 0: %s", self._config.initial_model)
@@ -196,11 +214,13 @@ class ModelServer:
                     return
                 self._models.put(version, payload)
             except StoreError as err:
-                _log.error("model %d not stored, trying again: %s", version, err)
+                if self._trouble.is_news(str(err)):
+                    _log.error("model %d not stored, trying again: %s", version, err)
                 if self._stopping.wait(_RETRY_STORE_S):
                     return
             else:
                 break
+        self._trouble.is_over()
         if found is None:
             _log.info("model %d stored, %d bytes, sha256 %s", version, len(payload), sha256)
         delivery = self._publish(version, payload)
@@ -215,18 +235,39 @@ class ModelServer:
                 for model in self._models.versions()
                 if self._broker_has.get(model.version) != model.sha256
             ]
+            damaged = 0
             for model in reversed(missing):
+                try:
+                    payload = self._read_whole(model)
+                except DamagedStoreError as err:
+                    _log.error("not published: %s", err)
+                    damaged += 1
+                    continue
                 if model.version in self._broker_has:
                     _log.warning("the broker has other bytes as model %d", model.version)
-                self._publish(model.version, self._models.read(model.version))
+                self._publish(model.version, payload)
                 if self._stopping.is_set():
                     return
         except StoreError as err:
-            _log.error("models not restored, trying again: %s", err)
+            if self._trouble.is_news(str(err)):
+                _log.error("models not restored, trying again: %s", err)
             self._check_at_s = time.monotonic() + _RETRY_STORE_S
         else:
-            if missing:
-                _log.info("published %d models that the broker did not have", len(missing))
+            self._trouble.is_over()
+            if len(missing) > damaged:
+                count = len(missing) - damaged
+                _log.info("published %d models that the broker did not have", count)
+
+    def _read_whole(self, model: StoredModel) -> bytes:
+        """Its bytes, if they are a model of that version: what is retained is everybody's."""
+        data = self._models.read(model.version)
+        fault = model_fault(data, model.version)
+        if fault:
+            raise DamagedStoreError(
+                f"model {model.version} in {self._models.directory} is damaged: {fault}",
+                hint="restore it (`propeller-fl model get` has what the broker has), or remove it",
+            )
+        return data
 
     def _publish(self, version: int, payload: bytes) -> Delivery | None:
         """Hand over to the link, however long it has no room; ``None`` when told to stop first."""

@@ -24,6 +24,10 @@ MAX_IMAGE_BYTES = 4 * 1024 * 1024
 
 _SMALL_IMAGE_BYTES = 64 * 1024
 
+# What WAMR calls by itself when it instantiates a module, as it calls a start section: before any
+# limit holds. Wasmtime does not, so that the runtimes would do different things.
+_CALLED_EARLY = ("__post_instantiate", "__wasm_call_ctors")
+
 # FL_IMPORT(fd_read, "(iiii)i"), signatures in WAMR's letters: * and ~ are i32 pointers and lengths.
 _IMPORT_LINE = re.compile(
     r'^\s*FL_IMPORT\(\s*"?(\w+)"?\s*,\s*(?:\w+\s*,\s*)?"\(([iIfF*~$]*)\)([iIfF]?)"', re.MULTILINE
@@ -192,6 +196,13 @@ def _export_findings(module: WasmModule) -> Iterator[Finding]:
         yield _error("no-start", "the module exports no function _start: build it as a command")
     elif module.start_signature != "()":
         yield _error("start-signature", f"_start has type {module.start_signature}, not ()")
+    for name in _CALLED_EARLY:
+        if module.exports.get(name) == "function":
+            yield _error(
+                "early-export",
+                f"the module exports {name}, which WAMR would call before _start: "
+                "link it without exporting everything",
+            )
     if module.exports.get("memory") != "memory":
         yield _error("no-memory", "the module exports no memory named memory")
     for name in ("__heap_base", "__data_end"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -44,7 +44,7 @@ def data_source(setting: str, proplet_ids: Sequence[str]) -> DataSource:
     """
     found = _SPEC.fullmatch(setting)
     if found is None:
-        return DirectoryData(Path(setting).expanduser())
+        return DirectoryData(_directory(setting))
     train, _ = datasets.split(datasets.load(found["name"]))
     first = int(found["first"] or 1)
     of = int(found["of"] or len(proplet_ids))
@@ -93,7 +93,7 @@ class DirectoryData:
     """Files ``{proplet_id}.cbor`` or ``{proplet_id}.json`` of a directory, which must exist."""
 
     def __init__(self, directory: Path) -> None:
-        if not directory.is_dir():
+        if not _is(directory.is_dir):
             raise ConfigError(
                 f"proplet.data is {str(directory)!r}, neither a data set nor a directory",
                 hint=_HINT,
@@ -104,12 +104,27 @@ class DirectoryData:
         """See :class:`DataSource`."""
         for suffix in ("cbor", "json"):
             path = self._directory / f"{proplet_id}.{suffix}"
-            if path.is_file():
+            if _is(path.is_file):
                 return path
         raise ConfigError(
             f"there is no data for proplet {proplet_id}",
             hint=f"put {proplet_id}.json or {proplet_id}.cbor into {self._directory}",
         )
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """Whether a path is what it should be; not when it may not be looked at, or is too long."""
+    try:
+        return kind()
+    except OSError:
+        return False
+
+
+def _directory(setting: str) -> Path:
+    try:
+        return Path(setting).expanduser()
+    except (RuntimeError, ValueError) as error:  # no such user, a zero byte
+        raise ConfigError(f"proplet.data is {setting!r}: {error}", hint=_HINT) from None
 
 
 def _number(text: str, setting: str) -> float:

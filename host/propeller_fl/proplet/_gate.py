@@ -20,6 +20,9 @@ import wasmtime
 MAX_FDS = 12
 """Descriptors are below this: three streams, the directory, and eight open files."""
 
+MAX_IOVS = 1024
+"""Buffers of one call, as POSIX has it: a call into the host cannot be interrupted."""
+
 FILES_START = MAX_FDS * 8
 """Where the first file begins in the files memory."""
 
@@ -61,6 +64,7 @@ _READER_WAT = f"""
     (if (i32.eqz (local.get $source)) (then (return (local.get $left))))
 
     ;; Check the list, each buffer and their sum before anything is written.
+    (if (i32.gt_u (local.get $count) (i32.const {MAX_IOVS})) (then (return (i32.const 28))))
     (if (call $outside (local.get $iovs)
           (i64.shl (i64.extend_i32_u (local.get $count)) (i64.const 3)))
       (then (return (i32.const 21))))

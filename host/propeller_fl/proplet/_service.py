@@ -61,6 +61,8 @@ _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+_RUNTIME = f"wasmtime {importlib.metadata.version('wasmtime')}"
+
 
 def last_will(topics: Topics, config: PropletConfig, proplet_id: str) -> Will:
     """What the broker is to say when this proplet is gone without a word."""
@@ -137,7 +139,7 @@ class Proplet:
             self._id,
             self._config.namespace,
             {
-                "runtime": f"wasmtime {importlib.metadata.version('wasmtime')}",
+                "runtime": _RUNTIME,
                 "arch": platform.machine(),
                 "memory_bytes": str(self._config.memory_bytes),
                 "version": propeller_fl.__version__,
@@ -198,7 +200,9 @@ class Proplet:
         try:
             return decode(payload)
         except MessageError as error:
-            _log.warning("message on %s ignored: %s", topic, error, extra=self._extra())
+            _log.warning(
+                "message on %s ignored: %s", topic, error, extra={**self._extra(), "topic": topic}
+            )
             return None
 
     # --- events and effects
@@ -323,4 +327,7 @@ class Proplet:
 
     def _extra(self, task_id: str = "") -> dict[str, str]:
         extra = {"proplet_id": self._id}
+        round_id = task_id.removesuffix(f".{self._id}")  # as the manager names tasks
+        if round_id != task_id:
+            extra["round_id"] = round_id
         return {**extra, "task_id": task_id} if task_id else extra

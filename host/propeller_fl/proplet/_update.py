@@ -57,10 +57,11 @@ def prepare_update(stdout: bytes, round_id: str, proplet_id: str) -> Output:
 
 
 def _expect(document: dict[str, Any], name: str, value: str) -> None:
-    if document.get(name) != value:
+    found = document.get(name)
+    if not isinstance(found, str) or found != value:  # an array would not say yes or no
         raise MessageError(
             Reason.IDENTITY,
-            f"the module's update has {name} {str(document.get(name))[:80]!r}, not {value!r}",
+            f"the module's update has {name} {str(found)[:80]!r}, not {value!r}",
             field=name,
             hint=f"a module copies it from the environment variable {name.upper()}",
         )

@@ -20,7 +20,7 @@ import wasmtime
 
 from propeller_fl.errors import LimitExceeded
 from propeller_fl.proplet._files import File, address_of, load_files
-from propeller_fl.proplet._gate import MAX_FDS, STOP
+from propeller_fl.proplet._gate import MAX_FDS, MAX_IOVS, STOP
 
 DIRECTORY = b"/fl"
 """Where a module finds its files."""
@@ -39,7 +39,6 @@ _RIGHT_ALLOCATE, _RIGHT_OPEN, _RIGHT_STAT, _RIGHT_RESIZE = 1 << 8, 1 << 13, 1 <<
 _FILE_RIGHTS = _RIGHT_READ | _RIGHT_SEEK | _RIGHT_TELL | _RIGHT_STAT
 _WRITE_RIGHTS = _RIGHT_WRITE | _RIGHT_ALLOCATE | _RIGHT_RESIZE
 _MAX_U32, _MAX_I64 = (1 << 32) - 1, (1 << 63) - 1
-_MAX_IOVS = 1024  # as POSIX has it; a call into the host cannot be interrupted
 
 
 class _ErrnoError(Exception):
@@ -135,7 +134,7 @@ class WasiRun:
 
     def _iovs(self, iovs: int, count: int) -> list[tuple[int, int]]:
         """Host addresses and sizes of the buffers in a scatter/gather list, all checked."""
-        if count > _MAX_IOVS:
+        if count > MAX_IOVS:
             raise _ErrnoError(_INVAL)
         listed = ctypes.string_at(self._at(iovs, 8 * count), 8 * count)
         buffers = [(self._at(ptr, size), size) for ptr, size in struct.iter_unpack("<II", listed)]
@@ -277,14 +276,19 @@ class WasiRun:
             return _BADF
         empty = fd == _STDIN and fd in self._std
         file = File(0, 0) if empty else self._need_file(fd)
-        buffers = self._iovs(iovs, count)
+        self._iovs(iovs, count)
         self._at(read_out, 4)
-        before = file.position
-        for address, size in buffers:
-            size = min(size, max(0, file.size - file.position))
-            ctypes.memmove(address, self._files_base + file.start + file.position, size)
-            file.position += size
-        self._write_u32(read_out, file.position - before)
+        position = file.position
+        for index in range(count):
+            # Again: a buffer may lie on the list itself.
+            entry = ctypes.string_at(self._at(iovs + 8 * index, 8), 8)
+            pointer, size = struct.unpack("<II", entry)
+            address = self._at(pointer, size)
+            size = min(size, max(0, file.size - position))
+            ctypes.memmove(address, self._files_base + file.start + position, size)
+            position += size
+        self._write_u32(read_out, position - file.position)
+        file.position = position
         return _SUCCESS
 
     def _fd_seek(self, fd: int, offset: int, whence: int, position_out: int) -> int:

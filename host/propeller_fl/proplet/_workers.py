@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self, TypeVar
 
 from propeller_fl.config import PropletConfig
 from propeller_fl.errors import ImageError
+from propeller_fl.log import Trouble
 from propeller_fl.proplet._contract import MAX_IMAGE_BYTES
 from propeller_fl.proplet._data import DataSource
 from propeller_fl.proplet._runtime import Invocation, Limits, WasmtimeRuntime
@@ -20,11 +25,18 @@ from propeller_fl.proplet._update import Output, prepare_update
 
 _log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
+_PASSING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+_RETRY_S: Final = 1.0
+
 
 class Workers:
     """One pool for all proplets of a process. Use as a context manager, or call :meth:`close`.
 
-    ``cache_dir`` keeps compiled modules between processes; None keeps them in this one only.
+    When the machine has no file descriptor, disk space or memory left, a task waits for some, at
+    most as long as a module may run. ``cache_dir`` keeps compiled modules between processes; None
+    keeps them in this one only.
     """
 
     def __init__(
@@ -38,20 +50,22 @@ class Workers:
             memory_bytes=config.memory_bytes,
             output_bytes=config.output_bytes,
         )
+        self._closing = threading.Event()
         self._executor = ThreadPoolExecutor(
             config.workers or os.cpu_count() or 1, thread_name_prefix="wasm-worker"
         )
 
     def run(self, proplet_id: str, run: Run) -> Future[Output]:
         """Run a task's module on the proplet's data, when its turn comes."""
-        return self._executor.submit(self._run, proplet_id, run)
+        return self._executor.submit(self._patiently, lambda: self._run(proplet_id, run))
 
     def read(self, path: str) -> Future[bytes]:
         """Read an image from a local file."""
-        return self._executor.submit(_read_image, Path(path))
+        return self._executor.submit(self._patiently, lambda: _read_image(Path(path)))
 
     def close(self) -> None:
         """Drop what has not begun, wait for what has; its limits bound that."""
+        self._closing.set()
         self._executor.shutdown(wait=True, cancel_futures=True)
         self.runtime.close()
 
@@ -65,6 +79,20 @@ class Workers:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _patiently(self, job: Callable[[], _T]) -> _T:
+        give_up_s = time.monotonic() + self._limits.wall_time_s
+        trouble = Trouble()
+        while True:
+            try:
+                return job()
+            except Exception as error:
+                if not _passes(error) or time.monotonic() > give_up_s:
+                    raise
+                if trouble.is_news(str(error)):
+                    _log.warning("a task waits: %s", error)
+                if self._closing.wait(_RETRY_S):
+                    raise
 
     def _run(self, proplet_id: str, run: Run) -> Output:
         module = self.runtime.compile(run.image)
@@ -96,3 +124,14 @@ def _read_image(path: Path) -> bytes:
     if len(image) > MAX_IMAGE_BYTES:
         raise ImageError(f"the image {path} has more than {MAX_IMAGE_BYTES} bytes")
     return image
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether it comes of something that the machine may have again in a moment."""
+    return any(isinstance(e, OSError) and e.errno in _PASSING for e in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__

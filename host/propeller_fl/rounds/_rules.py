@@ -20,7 +20,8 @@ def refusal(opening: Opening, update: UpdateFacts) -> tuple[str, str] | None:
     if update.base_model_uri != start.model_uri:
         return (
             Reason.STALE_BASE_MODEL,
-            f"it was trained from {update.base_model_uri[:80]}, the round is on {start.model_uri}",
+            f"it was trained from {update.base_model_uri[:80]!a}, "
+            f"the round is on {start.model_uri}",
         )
     if update.num_samples <= 0:
         return Reason.BAD_NUM_SAMPLES, f"num_samples is {update.num_samples}"

@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
-from propeller_fl.store._launches import LaunchStore
-from propeller_fl.store._models_dir import ModelsDir, StoredModel
-from propeller_fl.store._rounds import KeptUpdate, Owed, RoundStore, StoryLine, check_store
+from propeller_fl.store._check import (
+    ModelsReport,
+    check_launches,
+    check_models,
+    check_rounds,
+    made_models,
+)
+from propeller_fl.store._database import open_to_read
+from propeller_fl.store._launches import LaunchState, LaunchStore, SavedLaunch
+from propeller_fl.store._models_dir import ModelsDir, StoredModel, model_fault
+from propeller_fl.store._rounds import (
+    KeptUpdate,
+    KnownRound,
+    Owed,
+    RoundStore,
+    StoryLine,
+    check_store,
+)
+from propeller_fl.store._rounds_pruning import PruneBudget
 
 __all__ = [
     "KeptUpdate",
+    "KnownRound",
+    "LaunchState",
     "LaunchStore",
     "ModelsDir",
+    "ModelsReport",
     "Owed",
+    "PruneBudget",
     "RoundStore",
+    "SavedLaunch",
     "StoredModel",
     "StoryLine",
+    "check_launches",
+    "check_models",
+    "check_rounds",
     "check_store",
+    "made_models",
+    "model_fault",
+    "open_to_read",
 ]

@@ -6,18 +6,21 @@ The manager hands over changes as values; a batch of them is one transaction, du
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from propeller_fl.errors import DamagedStoreError, MessageError
 from propeller_fl.store._database import Database
 from propeller_fl.wire import Discovery, RoundStart
 
 _KEPT_S: Final = 30 * 86_400.0
-_SCHEMA_VERSION: Final = 1
+LAUNCHES_VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE rounds (
     round_id TEXT NOT NULL, start_sha256 TEXT NOT NULL, start TEXT NOT NULL,
@@ -131,15 +134,20 @@ class SavedLaunch:
 
 
 class LaunchStore:
-    """The manager's database. One thread at a time; raises :class:`StoreError`.
+    """The manager's database. One thread at a time; raises :class:`StoreError`, and
+    :class:`DamagedStoreError` when it holds what nobody wrote.
 
-    What is older than 30 days is forgotten when it is opened. ``clock`` gives seconds since the
-    epoch.
+    ``database`` is a file, of which what is older than 30 days is forgotten when it is opened, or
+    a connection to read from (:func:`open_to_read`). ``clock`` gives seconds since the epoch.
     """
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self._db = Database(path, _SCHEMA, _SCHEMA_VERSION)
+    def __init__(
+        self, database: Path | sqlite3.Connection, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._db = Database(database, _SCHEMA, LAUNCHES_VERSION)
         self._clock = clock
+        if not isinstance(database, Path):
+            return
         try:
             self._prune(clock() - _KEPT_S)
         except BaseException:
@@ -190,10 +198,11 @@ class LaunchStore:
         rows = self._db.rows(
             "SELECT proplet_id, namespace, metadata FROM proplets ORDER BY created_at_s"
         )
-        return [
-            Discovery(str(proplet_id), str(namespace), json.loads(str(metadata)))
-            for proplet_id, namespace, metadata in rows
-        ]
+        with self._as_written():
+            return [
+                Discovery(str(proplet_id), str(namespace), json.loads(str(metadata)))
+                for proplet_id, namespace, metadata in rows
+            ]
 
     def _apply(self, change: LaunchChange) -> None:
         match change:
@@ -233,7 +242,7 @@ class LaunchStore:
                     round_id,
                     proplet_id,
                     state.value,
-                    error,
+                    _unicode(error),
                 )
             case RoundClosed(round_id):
                 self._db.execute(
@@ -246,7 +255,7 @@ class LaunchStore:
                 self._db.execute(
                     "INSERT OR REPLACE INTO proplets VALUES (?, ?, ?, ?)",
                     discovery.proplet_id,
-                    discovery.namespace,
+                    _unicode(discovery.namespace),
                     json.dumps(dict(discovery.metadata)),
                     self._clock(),
                 )
@@ -267,17 +276,30 @@ class LaunchStore:
                 " ORDER BY proplet_id",
                 round_id,
             )
-            tasks = tuple(
-                LaunchedTask(str(proplet_id), LaunchState(str(state)), str(error))
-                for proplet_id, state, error in rows
+            with self._as_written():
+                tasks = tuple(
+                    LaunchedTask(str(proplet_id), LaunchState(str(state)), str(error))
+                    for proplet_id, state, error in rows
+                )
+        with self._as_written():
+            return SavedLaunch(
+                RoundStart.decode(start.encode()),
+                start_sha256,
+                LaunchPhase(phase),
+                image_sha256,
+                tasks,
             )
-        return SavedLaunch(
-            RoundStart.decode(start.encode()),
-            start_sha256,
-            LaunchPhase(phase),
-            image_sha256,
-            tasks,
-        )
+
+    @contextmanager
+    def _as_written(self) -> Iterator[None]:
+        """Rows were well-formed when they were written."""
+        try:
+            yield
+        except (MessageError, ValueError) as err:
+            raise DamagedStoreError(
+                f"database {self._db.path} is damaged: a row cannot be read: {err}",
+                hint="restore it from a backup, or move it away to start afresh",
+            ) from err
 
     def _prune(self, before_s: float) -> None:
         with self._db.transaction():
@@ -286,3 +308,8 @@ class LaunchStore:
                 "DELETE FROM launches WHERE round_id NOT IN (SELECT round_id FROM rounds)"
             )
             self._db.execute("DELETE FROM proplets WHERE created_at_s < ?", before_s)
+
+
+def _unicode(text: str) -> str:
+    """A sender's words as the database can hold them: JSON can spell half a character."""
+    return text.encode(errors="backslashreplace").decode()

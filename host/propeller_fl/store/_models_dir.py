@@ -18,23 +18,17 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import BinaryIO, Final
 
-from propeller_fl.errors import StoreError
-from propeller_fl.wire import Format, format_of
+from propeller_fl import disk
+from propeller_fl.errors import MessageError, StoreError
+from propeller_fl.wire import Format, Model, format_of
 
 _log = logging.getLogger(__name__)
 
-_NAME: Final = re.compile(r"global_model_v(0|[1-9][0-9]{0,17})\.(json|cbor)", re.ASCII)
-_LOCK: Final = ".lock"
-_UNFINISHED: Final = ".unfinished-"
-_HINTS: Final = {
-    errno.ENOSPC: "the disk is full: free some space, nothing was lost",
-    errno.EDQUOT: "the quota is used up: free some space, nothing was lost",
-    errno.EACCES: "check who owns the directory, or set model_server.models_dir to another",
-    errno.EPERM: "check who owns the directory, or set model_server.models_dir to another",
-    errno.EROFS: "the disk is mounted read-only: set model_server.models_dir to another place",
-}
+NAME: Final = re.compile(r"global_model_v(0|[1-9][0-9]{0,17})\.(json|cbor)", re.ASCII)
+LOCK: Final = ".lock"
+UNFINISHED: Final = ".unfinished-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +99,23 @@ class ModelsDir:
 
     def read(self, version: int) -> bytes:
         """The bytes of a version. StoreError when there is none."""
+        with self.open(version) as file:
+            try:
+                return file.read()
+            except OSError as err:
+                raise _failed(Path(file.name), "cannot be read", err) from err
+
+    def open(self, version: int) -> BinaryIO:
+        """The same as a file to read from; the caller closes it."""
         with self._mutex:
             name = self._name_of(version)
         if name is None:
             raise StoreError(f"{self.directory} has no model version {version}")
-        return self._read(name)
+        path = self.directory / name
+        try:
+            return path.open("rb")
+        except OSError as err:
+            raise _failed(path, "cannot be read", err) from err
 
     def put(self, version: int, data: bytes) -> StoredModel:
         """Keep ``data`` as ``version``, durable on return.
@@ -144,7 +150,7 @@ class ModelsDir:
             raise _failed(self.directory, "cannot be read", err) from err
         files: dict[int, str] = {}
         for name in names:
-            match = _NAME.fullmatch(name)
+            match = NAME.fullmatch(name)
             if match is None:
                 continue
             version = int(match[1])
@@ -180,7 +186,7 @@ class ModelsDir:
         known = self._known.get(name)
         if known is None or known[0] != identity:
             data = self._read(name)
-            match = _NAME.fullmatch(name)
+            match = NAME.fullmatch(name)
             assert match is not None  # nothing else is ever described
             sha256 = hashlib.sha256(data).hexdigest()
             known = identity, StoredModel(int(match[1]), Format(match[2]), len(data), sha256)
@@ -196,7 +202,7 @@ class ModelsDir:
 
     def _write(self, name: str, data: bytes) -> None:
         path = self.directory / name
-        unfinished = self.directory / f"{_UNFINISHED}{name}-{secrets.token_hex(4)}"
+        unfinished = self.directory / f"{UNFINISHED}{name}-{secrets.token_hex(4)}"
         try:
             try:
                 with unfinished.open("xb") as file:
@@ -216,7 +222,7 @@ class ModelsDir:
     def _take_lock(self) -> int:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            lock = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as err:
             raise _failed(self.directory, "cannot be written", err) from err
         try:
@@ -233,7 +239,7 @@ class ModelsDir:
 
     def _remove_unfinished(self) -> None:
         try:
-            for path in self.directory.glob(f"{_UNFINISHED}*"):
+            for path in self.directory.glob(f"{UNFINISHED}*"):
                 path.unlink(missing_ok=True)
                 _log.info("removed %s, which a writer has left unfinished", path)
         except OSError as err:
@@ -250,5 +256,15 @@ class ModelsDir:
             raise _failed(self.directory, "cannot be synced", err) from err
 
 
+def model_fault(data: bytes, version: int) -> str:
+    """Why ``data`` is not a global model of that version, or nothing."""
+    try:
+        found = Model.decode(data).version
+    except MessageError as err:
+        return str(err.args[0])
+    return "" if found in (None, version) else f"it says version {found}"
+
+
 def _failed(path: Path, what: str, err: OSError) -> StoreError:
-    return StoreError(f"{path} {what}: {err.strerror}", hint=_HINTS.get(err.errno or 0, ""))
+    hint = disk.remedy(err, "model_server.models_dir")
+    return StoreError(f"{path} {what}: {err.strerror}", hint=hint)

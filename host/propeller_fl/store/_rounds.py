@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,14 @@ import numpy as np
 from propeller_fl.errors import StoreError
 from propeller_fl.rounds import Opening, Receipt, Round, UpdateFacts
 from propeller_fl.store._database import Database
+from propeller_fl.store._rounds_pruning import (
+    PruneBudget,
+    oldest_kept_version,
+    prune_models,
+    prune_rounds,
+    start_digest,
+)
+from propeller_fl.store._rounds_schema import MIGRATIONS, SCHEMA, VERSION
 from propeller_fl.wire import (
     Outcome,
     Phase,
@@ -29,30 +38,7 @@ from propeller_fl.wire import (
     model_version,
 )
 
-_SCHEMA_VERSION: Final = 1
-_SCHEMA: Final = """
-CREATE TABLE rounds (
-    round_id TEXT PRIMARY KEY, start TEXT NOT NULL, base_shapes TEXT NOT NULL,
-    opened_at_s REAL NOT NULL, phase TEXT NOT NULL, outcome TEXT, detail TEXT NOT NULL,
-    complete TEXT);
-CREATE INDEX rounds_by_phase ON rounds (phase);
-CREATE TABLE updates (
-    round_id TEXT NOT NULL REFERENCES rounds, proplet_id TEXT NOT NULL, sha256 TEXT NOT NULL,
-    num_samples INTEGER NOT NULL, size_bytes INTEGER NOT NULL, metrics TEXT NOT NULL,
-    vector BLOB NOT NULL, received_at_s REAL NOT NULL,
-    PRIMARY KEY (round_id, proplet_id)) WITHOUT ROWID;
-CREATE TABLE refusals (
-    id INTEGER PRIMARY KEY, round_id TEXT NOT NULL REFERENCES rounds, proplet_id TEXT NOT NULL,
-    reason TEXT NOT NULL, detail TEXT NOT NULL, at_s REAL NOT NULL);
-CREATE INDEX refusals_by_round ON refusals (round_id);
-CREATE TABLE models (
-    uri TEXT PRIMARY KEY, version INTEGER, sha256 TEXT NOT NULL, body BLOB NOT NULL,
-    round_id TEXT);
-CREATE INDEX models_by_version ON models (version);
-CREATE TABLE outbox (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL,
-    retain INTEGER NOT NULL)
-"""
+_MAX_DETAIL_CHARS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +71,23 @@ class StoryLine:
     detail: str = ""
 
 
-class RoundStore:
-    """The coordinator's database. One thread at a time; raises :class:`StoreError`."""
+@dataclass(frozen=True, slots=True)
+class KnownRound:
+    """Whose an id is. ``pruned``: this is all that is known of it any more."""
 
-    def __init__(self, path: Path) -> None:
-        self._db = Database(path, _SCHEMA, _SCHEMA_VERSION)
+    start_sha256: str
+    phase: Phase
+    pruned: bool
+
+
+class RoundStore:
+    """The coordinator's database. One thread at a time; raises :class:`StoreError`.
+
+    ``database`` is a file, or an open connection in autocommit mode (``isolation_level=None``).
+    """
+
+    def __init__(self, database: Path | sqlite3.Connection) -> None:
+        self._db = Database(database, SCHEMA, VERSION, MIGRATIONS)
 
     def close(self) -> None:
         """Nothing may be called afterwards."""
@@ -119,7 +117,8 @@ class RoundStore:
     def open_round(self, opening: Opening) -> None:
         """Add a round; its id must be new."""
         self._db.execute(
-            "INSERT INTO rounds VALUES (?, ?, ?, ?, ?, NULL, '', NULL)",
+            "INSERT INTO rounds (round_id, start, base_shapes, opened_at_s, phase, detail)"
+            " VALUES (?, ?, ?, ?, ?, '')",
             opening.start.round_id,
             opening.start.encode().decode(),
             json.dumps(dict(opening.base_shapes)),
@@ -138,9 +137,10 @@ class RoundStore:
         )
 
     def save_completion(self, complete: RoundComplete) -> None:
-        """Write how the round ended."""
+        """Write how the round ended; of all rounds it is the last to have done so."""
         self._db.execute(
-            "UPDATE rounds SET complete = ? WHERE round_id = ?",
+            "UPDATE rounds SET complete = ?,"
+            " ended_no = (SELECT coalesce(max(ended_no), 0) + 1 FROM rounds) WHERE round_id = ?",
             complete.encode().decode(),
             complete.round_id,
         )
@@ -149,7 +149,7 @@ class RoundStore:
         """The round with all that counted in it, or ``None``."""
         row = self._db.execute(
             "SELECT start, base_shapes, opened_at_s, phase, outcome, detail"
-            " FROM rounds WHERE round_id = ?",
+            " FROM kept_rounds WHERE round_id = ?",
             round_id,
         ).fetchone()
         if row is None:
@@ -176,6 +176,18 @@ class RoundStore:
             detail=detail,
         )
 
+    def known_round(self, round_id: str) -> KnownRound | None:
+        """The round that has this id, or had it; ``None`` for an id that is free."""
+        row = self._db.execute(
+            "SELECT start, phase FROM kept_rounds WHERE round_id = ?", round_id
+        ).fetchone()
+        if row is not None:
+            return KnownRound(start_digest(row[0]), Phase(row[1]), pruned=False)
+        row = self._db.execute(
+            "SELECT start_sha256, phase FROM pruned_rounds WHERE round_id = ?", round_id
+        ).fetchone()
+        return KnownRound(row[0], Phase(row[1]), pruned=True) if row else None
+
     def load_open_rounds(self) -> list[Round]:
         """Every round that has not ended, oldest first."""
         rows = self._db.execute(
@@ -189,14 +201,14 @@ class RoundStore:
     def completion(self, round_id: str) -> RoundComplete | None:
         """How a round ended, or ``None`` while it has not."""
         row = self._db.execute(
-            "SELECT complete FROM rounds WHERE round_id = ?", round_id
+            "SELECT complete FROM kept_rounds WHERE round_id = ?", round_id
         ).fetchone()
         return RoundComplete.decode(row[0].encode()) if row and row[0] else None
 
     def list_rounds(self, limit: int) -> list[tuple[Round, RoundComplete | None]]:
         """The newest rounds first, at most ``limit``."""
         rows = self._db.execute(
-            "SELECT round_id FROM rounds ORDER BY opened_at_s DESC LIMIT ?", limit
+            "SELECT round_id FROM kept_rounds ORDER BY opened_at_s DESC LIMIT ?", limit
         ).fetchall()
         found = ((self.load_round(round_id), self.completion(round_id)) for (round_id,) in rows)
         return [(round_, complete) for round_, complete in found if round_ is not None]
@@ -254,14 +266,18 @@ class RoundStore:
     def record_refusal(
         self, round_id: str, proplet_id: str, reason: str, detail: str, at_s: float
     ) -> None:
-        """Add a refused update to the round's record."""
+        """Add a refused update to the round's record.
+
+        ``detail`` may hold what a sender wrote: it is cut short, and what is not Unicode (a lone
+        surrogate, which JSON can spell) is kept as its escape.
+        """
         self._db.execute(
             "INSERT INTO refusals (round_id, proplet_id, reason, detail, at_s)"
             " VALUES (?, ?, ?, ?, ?)",
             round_id,
             proplet_id,
             reason,
-            detail,
+            detail[:_MAX_DETAIL_CHARS].encode(errors="backslashreplace").decode(),
             at_s,
         )
 
@@ -294,6 +310,27 @@ class RoundStore:
         row: Any = self._db.execute("SELECT max(version) FROM models").fetchone()
         return -1 if row[0] is None else cast(int, row[0])
 
+    # --- what goes
+
+    def prune_rounds(self, keep: int, budget: PruneBudget) -> list[str]:
+        """Forget rounds that ended before the newest ``keep``, oldest first, within ``budget``.
+
+        Returns those of which from now on only :meth:`known_round` knows; what is left of their
+        record goes in later steps.
+        """
+        return prune_rounds(self._db, keep, budget)
+
+    def prune_models(self, keep: int, bases: Iterable[str], budget: PruneBudget) -> None:
+        """Forget global models older than the newest ``keep`` versions, within ``budget``.
+
+        Not those of ``bases`` (topics), nor those whose round is kept.
+        """
+        prune_models(self._db, keep, bases, budget)
+
+    def oldest_kept_version(self, keep: int) -> int | None:
+        """The oldest of the newest ``keep`` versions; ``None`` while there are no more."""
+        return oldest_kept_version(self._db, keep)
+
     # --- outbox
 
     def owe(self, topic: str, payload: bytes, *, retain: bool) -> None:
@@ -312,10 +349,19 @@ class RoundStore:
             for id_, topic, payload, retain in rows
         ]
 
-    def settle(self, owed_ids: list[int]) -> None:
+    def count_owed(self) -> int:
+        """How many messages are still to be published."""
+        row: Any = self._db.execute("SELECT count(*) FROM outbox").fetchone()
+        return cast(int, row[0])
+
+    def settle(self, owed_ids: Iterable[int]) -> None:
         """The broker has these."""
-        for owed_id in owed_ids:
-            self._db.execute("DELETE FROM outbox WHERE id = ?", owed_id)
+        listed = list(owed_ids)
+        if listed:
+            self._db.execute(
+                "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))",
+                json.dumps(listed),
+            )
 
 
 def check_store(path: Path) -> str:

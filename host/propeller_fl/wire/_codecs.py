@@ -4,7 +4,8 @@ The first byte tells which.
 
 In CBOR, arrays of numbers are RFC 8746 typed arrays: float32 little-endian (tag 85) and uint8
 (tag 64) are what we write; float16, float64, (u)int8…32 and their row-major shape (tag 40) are read
-as well.
+as well. No other tag is: dates, patterns and numbers without bounds have no place in a message, and
+references to other values (tags 28 and 29) let a few bytes stand for gigabytes.
 """
 
 from __future__ import annotations
@@ -46,6 +47,12 @@ _ROW_MAJOR: Final = 40
 _UINT8: Final = 64
 _FLOAT32_LE: Final = 85
 _MAX_ELEMENTS: Final = 1 << 31
+_READ_BY_CBOR2: Final = (
+    *(0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100),
+    *(256, 258, 260, 261, 1004, 43000, 55799),
+)
+_NUMBERS: Final = frozenset((int, float))
+_PLAIN: Final = frozenset((str, int, float, bool, type(None), np.ndarray))
 
 
 class Format(StrEnum):
@@ -102,7 +109,12 @@ def _decode_json(data: bytes) -> Any:
 def _decode_cbor(data: bytes) -> Any:
     try:
         stream = io.BytesIO(data)
-        value = cbor2.CBORDecoder(stream, tag_hook=_decode_tag, max_depth=MAX_DEPTH).decode()
+        value = cbor2.CBORDecoder(
+            stream,
+            tag_hook=_decode_tag,
+            semantic_decoders=_REFUSED_TAGS,
+            max_depth=MAX_DEPTH,
+        ).decode()
         if stream.tell() != len(data):
             raise _undecodable(f"{len(data) - stream.tell()} bytes follow the CBOR map")
     except MessageError:
@@ -113,9 +125,24 @@ def _decode_cbor(data: bytes) -> Any:
         if isinstance(err.__cause__, MessageError):  # ours, from the tag hook
             raise err.__cause__ from None
         raise _undecodable(f"not CBOR: {err}") from None
-    if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
-        raise _undecodable("a key is not text")
+    _check_plain(value)
     return value
+
+
+def _check_plain(document: Any) -> None:
+    """Keys are text everywhere, and values what JSON has, or arrays of numbers."""
+    pending = [document]
+    while pending:
+        value = pending.pop()
+        if type(value) is dict:
+            if any(type(key) is not str for key in value):
+                raise _undecodable("a key is not text")
+            pending.extend(value.values())
+        elif type(value) is list:
+            if not _NUMBERS.issuperset(map(type, value)):
+                pending.extend(value)
+        elif type(value) not in _PLAIN:
+            raise _undecodable(f"it holds a value of type {type(value).__name__}")
 
 
 def _decode_tag(tag: Any, *_: Any) -> Any:
@@ -129,6 +156,13 @@ def _decode_tag(tag: Any, *_: Any) -> Any:
     if tag.tag == _ROW_MAJOR:
         return _shaped(tag.value)
     raise _undecodable(f"tag {tag.tag} has no meaning here")
+
+
+def _refuse_tag(value: Any, *_: Any) -> Any:
+    raise _undecodable("it holds a tag that has no meaning here")
+
+
+_REFUSED_TAGS: Final = dict.fromkeys(_READ_BY_CBOR2, _refuse_tag)
 
 
 def _shaped(value: Any) -> np.ndarray[Any, Any]:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from propeller_fl.errors import MessageError
 from propeller_fl.wire._codecs import decode_document
 from propeller_fl.wire._fields import Fields
+from propeller_fl.wire._reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Discovery:
         return cls(
             proplet_id=fields.id("proplet_id"),
             namespace=fields.text("namespace", ""),
-            metadata={str(key): _as_text(value) for key, value in metadata.items()},
+            metadata={key: _as_text(value, "metadata") for key, value in metadata.items()},
         )
 
     def encode(self) -> bytes:
@@ -91,7 +93,7 @@ class TaskStart:
             name=fields.text("name", "", max_chars=256),
             proplet_id=fields.id("proplet_id"),
             image_url=fields.text("image_url", max_chars=1024),
-            env={str(key): env.text(key, max_chars=1 << 20) for key in fields.mapping("env", {})},
+            env={key: env.text(key, max_chars=1 << 20) for key in fields.mapping("env", {})},
             image_sha256=fields.text("image_sha256", "", max_chars=64),
         )
 
@@ -140,7 +142,7 @@ class TaskResult:
         return cls(
             task_id=fields.text("task_id", max_chars=160),
             proplet_id=fields.id("proplet_id", ""),
-            results=_as_text(document.get("results")),
+            results=_as_text(document.get("results"), "results"),
             error=fields.text("error", "", max_chars=65_536),
         )
 
@@ -171,12 +173,12 @@ class LaunchReport:
     def decode(cls, data: bytes) -> LaunchReport:
         """Raises :class:`MessageError`."""
         fields = Fields(decode_document(data))
-        failed = fields.mapping("failed", {})
+        failed = Fields(fields.mapping("failed", {}))
         return cls(
             round_id=fields.id("round_id"),
-            launched=tuple(str(item) for item in fields.sequence("launched", [])),
-            absent=tuple(str(item) for item in fields.sequence("absent", [])),
-            failed={str(key): str(value) for key, value in failed.items()},
+            launched=fields.texts("launched"),
+            absent=fields.texts("absent"),
+            failed={key: failed.text(key) for key in fields.mapping("failed", {})},
             error=fields.text("error", ""),
         )
 
@@ -194,7 +196,15 @@ def _json(**document: Any) -> bytes:
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: Any, field: str) -> str:
+    """A text as it is; anything else that JSON can hold as JSON."""
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError):  # an array in CBOR; nested too deep
+        raise MessageError(
+            Reason.BAD_FIELD, f"{field} holds what is no text", field=field, hint="text is wanted"
+        ) from None

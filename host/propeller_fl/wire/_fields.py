@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from propeller_fl.errors import MessageError
 from propeller_fl.wire._reasons import Reason
@@ -13,6 +13,7 @@ from propeller_fl.wire._topics import check_id
 T = TypeVar("T")
 
 _ABSENT: Any = object()
+_MAX_SHOWN_CHARS: Final = 80
 
 
 class Fields:
@@ -40,7 +41,7 @@ class Fields:
     def integer(self, name: str, default: int = _ABSENT, *, low: int, high: int) -> int:
         value = self._get(name, int, "a whole number", default)
         if not low <= value <= high:
-            raise self._bad(name, f"is {value}", f"from {low} to {high}")
+            raise self._bad(name, f"is {str(value)[:40]}", f"from {low} to {high}")
         return value
 
     def number(self, name: str, default: float = _ABSENT) -> float:
@@ -50,6 +51,7 @@ class Fields:
         except OverflowError:
             number = math.inf
         if not math.isfinite(number):
+            name = shown(name)
             raise MessageError(Reason.NOT_FINITE, f"{name} is not a finite number", field=name)
         return number
 
@@ -61,6 +63,14 @@ class Fields:
 
     def sequence(self, name: str, default: list[Any] = _ABSENT) -> list[Any]:
         return self._get(name, list, "an array", default)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """An array of texts, empty when absent."""
+        values = self.sequence(name, [])
+        for value in values:
+            if not isinstance(value, str):
+                raise self._bad(name, f"holds a {type(value).__name__}", "text only")
+        return tuple(values)
 
     def choice(self, name: str, choices: type[T], default: T = _ABSENT) -> T:
         """One value of a :class:`StrEnum`."""
@@ -82,6 +92,7 @@ class Fields:
         value: Any = self._document.get(name)
         if value is None:
             if default is _ABSENT:
+                name = shown(name)
                 raise MessageError(Reason.MISSING_FIELD, f"{name} is missing", field=name)
             return default
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -90,4 +101,12 @@ class Fields:
 
     @staticmethod
     def _bad(name: str, what: str, hint: str) -> MessageError:
+        name = shown(name)
         return MessageError(Reason.BAD_FIELD, f"{name} {what}", field=name, hint=hint)
+
+
+def shown(name: str) -> str:
+    """``name`` as an error may show it: where names come from the wire, one may hold anything."""
+    if name.isprintable() and len(name) <= _MAX_SHOWN_CHARS:
+        return name
+    return repr(name[:_MAX_SHOWN_CHARS])

@@ -17,6 +17,7 @@ class Reason(StrEnum):
     # a round that was asked for
     UNKNOWN_MODEL = "unknown_model"
     ROUND_ID_USED = "round_id_used"
+    TOO_MANY_ROUNDS = "too_many_rounds"
     # an update
     UNKNOWN_ROUND = "unknown_round"
     ROUND_CLOSED = "round_closed"

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from propeller_fl.errors import MessageError
 from propeller_fl.wire._codecs import Format, decode_document, encode_document
-from propeller_fl.wire._fields import Fields
+from propeller_fl.wire._fields import Fields, shown
 from propeller_fl.wire._reasons import Reason
 from propeller_fl.wire._tensors import Tensors, decode_tensors
 from propeller_fl.wire._topics import check_id, is_sha256
@@ -233,7 +233,7 @@ class RoundStatus:
             accepted=fields.integer("accepted", 0, low=0, high=MAX_PARTICIPANTS),
             refused={key: int(count) for key, count in fields.scalars("refused").items()},
             deadline_at_s=fields.number("deadline_at_s", 0.0),
-            answered=tuple(str(item) for item in fields.sequence("answered", [])),
+            answered=fields.texts("answered"),
             reason=fields.text("reason", ""),
             detail=fields.text("detail", ""),
         )
@@ -301,7 +301,7 @@ class RoundComplete:
             sha256=fields.text("sha256", ""),
             metrics=fields.scalars("metrics"),
             refused={key: int(count) for key, count in fields.scalars("refused").items()},
-            missing=tuple(str(item) for item in fields.sequence("missing", [])),
+            missing=fields.texts("missing"),
             detail=fields.text("detail", ""),
         )
 
@@ -373,9 +373,11 @@ def _participants(values: list[Any]) -> tuple[str, ...]:
 def _hyperparams(values: dict[str, Any]) -> dict[str, Scalar]:
     for name, value in values.items():
         if not isinstance(value, bool | int | float | str):
-            raise _bad("hyperparams", f".{name[:40]} is a {type(value).__name__}", "a flat object")
+            raise _bad(
+                "hyperparams", f".{shown(name)} is a {type(value).__name__}", "a flat object"
+            )
         if isinstance(value, float) and value - value != 0.0:
-            raise _bad("hyperparams", f".{name[:40]} is not finite", "")
+            raise _bad("hyperparams", f".{shown(name)} is not finite", "")
     return values
 
 

@@ -22,12 +22,15 @@ Shapes = dict[str, tuple[int, ...]]
 MAX_NAME_CHARS: Final = 128
 MAX_RANK: Final = 8
 
+_NUMERIC: Final = frozenset((int, float, list, np.ndarray))
+
 
 def decode_tensors(value: Any, field: str, *, empty: bool = False) -> Tensors:
     """Turn a decoded map into float32 arrays, in its own order.
 
     Raises :class:`TensorError` naming the tensor for ragged lists, anything that is not a number,
-    NaN, infinity, and numbers too large for float32; and, unless ``empty``, a map of none.
+    NaN, infinity, numbers too large for float32, and arrays without elements (which JSON cannot
+    tell apart); and, unless ``empty``, a map of none.
     """
     if not isinstance(value, dict) or not (value or empty):
         raise TensorError(
@@ -101,6 +104,8 @@ def _tensor(value: Any, field: str) -> Tensor:
     array = _array(value, field)
     if array.ndim > MAX_RANK:
         raise TensorError(Reason.BAD_FIELD, f"{field} has rank {array.ndim}", field=field)
+    if array.size == 0:
+        raise TensorError(Reason.BAD_FIELD, f"{field} has no elements", field=field)
     with np.errstate(over="ignore"):  # what overflows is found, and refused, as an infinity
         tensor = np.ascontiguousarray(array, np.float32).reshape(array.shape)
     if not np.isfinite(tensor).all():
@@ -113,15 +118,41 @@ def _tensor(value: Any, field: str) -> Tensor:
 def _array(value: Any, field: str) -> NDArray[Any]:
     if isinstance(value, np.ndarray):
         return value
-    try:
-        array = np.array(value)
-    except (ValueError, OverflowError, RecursionError):
-        array = np.array(None)
-    # asking numpy for its own choice of dtype keeps out text, booleans and ragged lists
-    if array.dtype.kind in "iuf":
-        return array
+    if _is_numeric(value):
+        try:
+            array = np.array(value)
+        except (ValueError, OverflowError, RecursionError):  # ragged, or deeper than numpy goes
+            array = np.array(None)
+        if array.dtype.kind in "iuf":
+            return array
+        if all(type(item) is int for item in array.flat):
+            return _from_large_integers(array, field)
     raise TensorError(
         Reason.BAD_FIELD,
         f"{field} is not a number or a rectangular array of numbers",
         field=field,
     )
+
+
+def _is_numeric(value: Any) -> bool:
+    """Whether there are but numbers in lists. numpy must see nothing else: it reads booleans as
+    numbers, and makes room for every text of a list as for its longest."""
+    pending = [[value]]
+    while pending:
+        values = pending.pop()
+        kinds = set(map(type, values))
+        if not kinds <= _NUMERIC:
+            return False
+        if list in kinds:
+            pending.extend(item for item in values if type(item) is list)
+    return True
+
+
+def _from_large_integers(array: NDArray[Any], field: str) -> NDArray[Any]:
+    """Beyond 64 bits numpy leaves whole numbers alone; some writers give 1e20 as one."""
+    try:
+        return array.astype(np.float64)
+    except OverflowError:
+        raise TensorError(
+            Reason.NOT_FINITE, f"{field} holds more than float32 can", field=field
+        ) from None

@@ -39,7 +39,7 @@ static uint64_t next64(struct input *input)
 static void call(struct fl_wasi *wasi, struct fl_wasi_memory memory, struct input *in)
 {
     uint32_t a[9];
-    uint32_t function = next(in) % 18u;
+    uint32_t function = next(in) % 21u;
     uint64_t wide = next64(in);
 
     for (size_t i = 0; i < sizeof(a) / sizeof(a[0]); i++) {
@@ -90,6 +90,17 @@ static void call(struct fl_wasi *wasi, struct fl_wasi_memory memory, struct inpu
         break;
     case 16:
         (void)fl_wasi_fd_filestat_get(wasi, memory, a[0], a[1]);
+        break;
+    case 17:
+        (void)fl_wasi_fd_tell(wasi, memory, a[0], a[1]);
+        break;
+    case 18:
+        (void)fl_wasi_fd_fdstat_set_flags(wasi, memory, a[0], a[1]);
+        break;
+    case 19:
+        if (a[0] == 1) { /* seldom: it ends the run */
+            fl_wasi_proc_exit(wasi, a[1]);
+        }
         break;
     default:
         memory.base[a[0] % MEMORY_SIZE] = (uint8_t)a[1]; /* what a module does between calls */

@@ -1,0 +1,339 @@
+"""The coordinator without thread, clock, queue or socket.
+
+Messages become events of rounds, their effects become rows and messages. A batch is one
+transaction: the rows are durable before anything that rests on them is handed out to be said. If
+the store fails, the batch is undone here as well (states are values), and the caller tries it
+again; its messages stay with the broker meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Final
+
+from propeller_fl.config import CoordinatorConfig
+from propeller_fl.coordinator._aggregation import MadeModel, aggregate, completion
+from propeller_fl.coordinator._outgoing import Ack, Outgoing
+from propeller_fl.coordinator._pruning import Pruner
+from propeller_fl.coordinator._reading import ReadUpdate, UnreadableUpdate, read_update
+from propeller_fl.coordinator._starts import Starts
+from propeller_fl.coordinator._voice import Voice, status_of
+from propeller_fl.errors import DamagedStoreError, MessageError, StoreError
+from propeller_fl.link import Incoming
+from propeller_fl.rounds import (
+    Acknowledge,
+    Aggregate,
+    AggregationFailed,
+    ClockTicked,
+    Close,
+    Effect,
+    Event,
+    KeepUpdate,
+    ModelMade,
+    RecordRefusal,
+    Round,
+    ShowStatus,
+    UpdateArrived,
+    UpdateUnreadable,
+    resume,
+    step,
+)
+from propeller_fl.store import Owed, RoundStore
+from propeller_fl.wire import (
+    Mode,
+    Model,
+    Outcome,
+    Phase,
+    Reason,
+    Topics,
+    flatten,
+    model_version,
+)
+
+_log = logging.getLogger(__name__)
+
+_ENDED_KEPT: Final = 16  # ended rounds kept at hand for stragglers
+
+
+class Engine:
+    """Owns rounds, aggregation and model versions. Calls in, things to say out; one thread.
+
+    Times are seconds since the epoch; deadlines survive a restart by them. Every method may raise
+    :class:`StoreError`, and has then changed nothing: call it again; or
+    :class:`DamagedStoreError`, which is the end. After ``handle`` it is the turn of
+    ``aggregate_due``, ``take_statuses`` and ``owed``.
+    """
+
+    def __init__(self, topics: Topics, config: CoordinatorConfig, store: RoundStore) -> None:
+        self._topics = topics
+        self._config = config
+        self._store = store
+        self._voice = Voice(topics)
+        self._pruner = Pruner(topics, config.keep_rounds, store)
+        self._rounds: dict[str, Round] = {}  # those that have not ended
+        self._starts = Starts(config, store, self._voice, lambda: self._rounds.values())
+        self._ended: OrderedDict[str, Round] = OrderedDict()  # the last few that have
+        self._delivered: list[int] = []  # owed messages that the broker has
+
+    def resume(self, now_s: float) -> None:
+        """Take up what the store holds."""
+        self._rounds = {r.opening.start.round_id: r for r in self._store.load_open_rounds()}
+        for round_id, round_ in self._rounds.items():
+            _log.info("round resumed", extra={"round_id": round_id})
+            for effect in resume(round_).effects:
+                self._carry_out(round_, effect, None, now_s)
+
+    def handle(self, batch: Sequence[Incoming], now_s: float) -> list[Outgoing]:
+        """Let messages arrive, perhaps none, and time pass; returns what is to be said about it.
+
+        A message that cannot be handled for a reason nobody thought of is logged, undone and
+        acknowledged: it must not come back for ever.
+        """
+        try:
+            self._in_transaction(partial(self._let_happen, batch, now_s))
+        except (StoreError, DamagedStoreError):
+            raise
+        except Exception:
+            if not batch:
+                raise
+            return self._handle_apart(batch, now_s)
+        return self._voice.take()
+
+    def aggregate_due(self, now_s: float) -> None:
+        """Make the models that are due, each in a transaction of its own. What is to be said about
+        them is owed."""
+        for round_ in list(self._rounds.values()):
+            if round_.phase is Phase.AGGREGATING:
+                self._in_transaction(partial(self._aggregate, round_, now_s))
+
+    def take_statuses(self, now_s: float) -> list[Outgoing]:
+        """The statuses that have changed, each round's at most twice a second."""
+        return self._voice.take_statuses(self._find, now_s)
+
+    def owed(self, after: int) -> list[Owed]:
+        """What must reach the broker, in this order, with ids above ``after``. It is owed, also by
+        the next process, until it is ``delivered``."""
+        return self._store.owed(after)
+
+    def delivered(self, owed_id: int) -> None:
+        """The broker has this; it is struck off with the next batch."""
+        self._delivered.append(owed_id)
+
+    def due_in_s(self, now_s: float) -> float:
+        """When ``handle`` should be called again though no message has arrived; may be negative."""
+        due = [
+            *self._voice.show_due_in_s(now_s),
+            *self._starts.due_in_s(now_s),
+            *self._pruner.due_in_s,
+            *(round_.opening.deadline_at_s - now_s for round_ in self._rounds.values()),
+        ]
+        return min(due, default=float("inf"))
+
+    # --- transactions
+
+    def _in_transaction(self, work: Callable[[], None]) -> None:
+        """Do ``work`` and make it durable, or undo all of it."""
+        rounds, waiting = dict(self._rounds), dict(self._starts.waiting)
+        try:
+            with self._store.transaction():
+                work()
+                self._store.settle(self._delivered)
+        except BaseException:
+            self._rounds, self._starts.waiting = rounds, waiting
+            self._ended.clear()
+            self._voice.forget()
+            self._pruner.wake()
+            raise
+        self._delivered.clear()
+
+    def _let_happen(self, batch: Sequence[Incoming], now_s: float) -> None:
+        self._prune()  # first, so that the end of a round is durable before its record can go
+        for incoming in batch:
+            if incoming.topic == self._topics.round_start:
+                self._add(self._starts.arrived(incoming, now_s))
+                continue  # it is acknowledged when it has been judged
+            if incoming.topic == self._topics.forwarded_updates:
+                self._on_update(incoming.payload, now_s)
+            elif incoming.topic != self._topics.model_publish:
+                self._on_model(self._topics.relative(incoming.topic) or "", incoming.payload)
+            self._voice.acknowledge_message(incoming)
+        self._add(self._starts.reconsider(now_s))
+        for round_id in list(self._rounds):
+            self._happen(round_id, ClockTicked(now_s), now_s)
+
+    def _prune(self) -> None:
+        bases = (round_.opening.start.model_uri for round_ in self._rounds.values())
+        for round_id in self._pruner.step(bases):
+            self._ended.pop(round_id, None)
+            self._voice.ended(round_id)
+
+    def _handle_apart(self, batch: Sequence[Incoming], now_s: float) -> list[Outgoing]:
+        """Find the message that does harm, and go on without it."""
+        if len(batch) > 1:
+            return [said for incoming in batch for said in self.handle([incoming], now_s)]
+        said = self.handle([], now_s)  # raises, if it is none of the message's doing
+        [incoming] = batch
+        _log.exception("message on %s could not be handled, and is skipped", incoming.topic)
+        return [*said, Ack(incoming)]
+
+    # --- messages
+
+    def _on_model(self, uri: str, payload: bytes) -> None:
+        try:
+            model = Model.decode(payload)
+        except MessageError as err:
+            _log.warning("model on %s ignored: %s", uri, err)
+            return
+        named = model_version(uri)
+        if named is not None and model.version not in (None, named):
+            _log.warning("model on %s ignored: it says version %s", uri, model.version)
+            return
+        if named is not None and self._pruner.is_old(named) and not self._starts.wants(uri):
+            return
+        self._store.put_model(uri, payload, None)
+        self._pruner.wake()
+
+    def _on_update(self, payload: bytes, now_s: float) -> None:
+        sha256 = hashlib.sha256(payload).hexdigest()
+        match read_update(payload, sha256, self._config.max_update_bytes):
+            case UnreadableUpdate("", _, reason, detail) | UnreadableUpdate(_, "", reason, detail):
+                _log.warning("update of nobody refused: %s: %s", reason, detail)
+            case UnreadableUpdate(round_id, proplet_id, reason, detail):
+                self._happen(round_id, UpdateUnreadable(proplet_id, sha256, reason, detail), now_s)
+            case ReadUpdate(facts) as read:
+                self._happen(facts.round_id, UpdateArrived(facts), now_s, read)
+
+    # --- rounds
+
+    def _add(self, rounds: Iterable[Round]) -> None:
+        for round_ in rounds:
+            self._rounds[round_.opening.start.round_id] = round_
+
+    def _happen(
+        self, round_id: str, event: Event, now_s: float, read: ReadUpdate | None = None
+    ) -> None:
+        round_ = self._find(round_id)
+        if round_ is None:
+            self._refuse_stray(round_id, event)
+            return
+        transition = step(round_, event)
+        now = transition.round
+        if not now.phase.closed:
+            self._rounds[round_id] = now
+        if now.phase is not round_.phase:
+            self._store.save_phase(now)
+        for effect in transition.effects:
+            self._carry_out(now, effect, read, now_s)
+        if now.phase.closed:
+            self._end(now)
+
+    def _find(self, round_id: str) -> Round | None:
+        found = self._rounds.get(round_id) or self._ended.get(round_id)
+        if found is None:
+            found = self._store.load_round(round_id)
+            if found is not None:
+                self._end(found)  # what is not among the open ones has ended
+        return found
+
+    def _end(self, round_: Round) -> None:
+        round_id = round_.opening.start.round_id
+        self._rounds.pop(round_id, None)
+        self._voice.ended(round_id)
+        self._ended[round_id] = round_
+        while len(self._ended) > _ENDED_KEPT:
+            self._ended.popitem(last=False)
+
+    def _carry_out(
+        self, round_: Round, effect: Effect, read: ReadUpdate | None, now_s: float
+    ) -> None:
+        round_id = round_.opening.start.round_id
+        match effect:
+            case KeepUpdate(update):
+                assert read is not None, "only a readable update is ever accepted"
+                shapes = round_.opening.base_shapes if read.tensors else {}
+                vector = flatten(read.tensors, shapes)
+                self._store.keep_update(update, read.metrics, vector, now_s)
+                _log.info(
+                    "update accepted: %d samples, %d of %d",
+                    update.num_samples,
+                    len(round_.accepted),
+                    round_.opening.start.k_of_n,
+                    extra={"round_id": round_id, "proplet_id": update.proplet_id},
+                )
+            case RecordRefusal(proplet_id, reason, detail):
+                self._store.record_refusal(round_id, proplet_id, reason, detail, now_s)
+                _log.warning(
+                    "update refused: %s: %s",
+                    reason,
+                    detail,
+                    extra={"round_id": round_id, "proplet_id": proplet_id},
+                )
+            case Acknowledge(proplet_id, sha256, reason, detail):
+                self._voice.answer_update(round_id, proplet_id, sha256, reason, detail)
+            case Close():
+                self._close(round_, effect, None, now_s)
+            case ShowStatus():
+                self._voice.show(round_id)
+            case Aggregate():
+                pass  # once the updates are durable and acknowledged
+
+    def _refuse_stray(self, round_id: str, event: Event) -> None:
+        match event:
+            case UpdateArrived(update):
+                proplet_id, sha256 = update.proplet_id, update.sha256
+            case UpdateUnreadable(proplet_id, sha256):
+                pass
+            case _:
+                return
+        if self._store.known_round(round_id) is not None:
+            reason, detail = Reason.ROUND_CLOSED, "the round ended long ago"
+        else:
+            reason, detail = Reason.UNKNOWN_ROUND, f"no round {round_id} is known here"
+        extra = {"round_id": round_id, "proplet_id": proplet_id}
+        _log.warning("update refused: %s: %s", reason, detail, extra=extra)
+        self._voice.answer_update(round_id, proplet_id, sha256, reason, detail)
+
+    # --- their end
+
+    def _aggregate(self, round_: Round, now_s: float) -> None:
+        """Model, version, completion and the duty to publish them, in one transaction."""
+        start = round_.opening.start
+        try:
+            made = aggregate(round_, self._store, self._config)
+        except ValueError as err:
+            self._happen(start.round_id, AggregationFailed(str(err)), now_s)
+            return
+        version = made.version if made else model_version(start.model_uri) or 0
+        transition = step(round_, ModelMade(version))
+        self._store.save_phase(transition.round)
+        for effect in transition.effects:
+            if isinstance(effect, Close):
+                self._close(transition.round, effect, made, now_s)
+        self._end(transition.round)
+
+    def _close(self, round_: Round, close: Close, made: MadeModel | None, now_s: float) -> None:
+        start = round_.opening.start
+        if made is not None:
+            sha256 = self._store.put_model(made.uri, made.body, start.round_id)
+            self._store.owe(self._topics.model_publish, made.body, retain=False)
+        else:
+            sha256 = hashlib.sha256(self._store.model(start.model_uri) or b"").hexdigest()
+        complete = completion(round_, close, made, sha256, self._store, now_s)
+        self._store.save_completion(complete)
+        status = status_of(round_)
+        self._store.owe(self._topics.complete(start.round_id), complete.encode(), retain=True)
+        self._store.owe(self._topics.status(start.round_id), status.encode(), retain=True)
+        self._pruner.wake()
+        _log.log(
+            logging.WARNING if close.outcome is Outcome.FAILED else logging.INFO,
+            "round %s: %d updates, %s %s",
+            close.outcome,
+            len(round_.accepted),
+            "evaluated on" if start.mode is Mode.EVALUATE else "model",
+            f"{complete.model_topic}{': ' + close.detail if close.detail else ''}",
+            extra={"round_id": start.round_id},
+        )
