@@ -42,13 +42,12 @@ class Rounds:
         self._hyperparams = hyperparams
         self._timeout_s = timeout_s
         self._ids: list[str] = []
+        peer.subscribe(*(f"fl/rounds/+/{what}" for what in ("status", "launch", "complete")))
 
     def start(self) -> str:
         """Ask for the next one; returns its id once the broker has that."""
         round_id = f"r-{len(self._ids) + 1:04d}"
         self._ids.append(round_id)
-        topics = (f"fl/rounds/{round_id}/{what}" for what in ("status", "launch", "complete"))
-        self._peer.subscribe(*topics)
         self._ask()
         return round_id
 
