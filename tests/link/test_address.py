@@ -71,7 +71,16 @@ def test_tls_options_without_tls() -> None:
         BrokerAddress.parse("mqtt://broker", tls=TlsOptions())
 
 
-@pytest.mark.parametrize("text", ["tcp://me:hush@broker", "mqtt://me:hush/@broker", "me:hush@b:x"])
+_SECRETIVE = [
+    "tcp://me:hush@broker",
+    "mqtt://me:hush/@broker",
+    "me:hush@b:x",
+    "mqtt://me:hush://@broker",
+    "ws://me:hush@a://b@broker",
+]
+
+
+@pytest.mark.parametrize("text", _SECRETIVE)
 def test_password_is_never_shown(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         BrokerAddress.parse(text)

@@ -72,6 +72,12 @@ def test_a_url_of_another_machine() -> None:
         ImageLibrary({}).fetch("file://elsewhere/client.wasm")
 
 
+@pytest.mark.parametrize("reference", ["/dev/zero", "a\0b", "file:///a%00b", "file://["])
+def test_a_reference_that_is_no_file_at_all(reference: str) -> None:
+    with pytest.raises(ImageError, match=r"no regular file|no path"):
+        ImageLibrary({}).fetch(reference)
+
+
 def test_a_reference_cannot_publish_any_file(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("password")

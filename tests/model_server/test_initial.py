@@ -57,6 +57,8 @@ def test_file_of_version_0_stays_as_it_is(tmp_path: Path) -> None:
         ("softmax:999999x999999", "too large"),
         ("/nowhere/model.json", "No such file"),
         ("", "no file to be read"),
+        ("~no-such-user/model.json", "no path"),
+        ("a\0b", "no path"),
     ],
 )
 def test_refused(wanted: str, why: str) -> None:

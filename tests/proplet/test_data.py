@@ -79,6 +79,9 @@ def test_proplet_of_another_process_has_no_data() -> None:
         "digits@2/2",
         "digits@1/0",
         "digits:shards=999",
+        "~no-such-user/data",
+        "a\0b",
+        "x" * 300,
     ],
 )
 def test_setting_that_cannot_be_is_refused(setting: str) -> None:

@@ -92,17 +92,27 @@ MALFORMED = {
     "shape negative": (tagged(40, [[-1, -2], FLOATS]), "undecodable"),
     "shape of nothing": (tagged(40, [1]), "undecodable"),
     "unknown tag": (tagged(4711, 1), "undecodable"),
+    "date": (tagged(0, "2013-03-21T20:04:00Z"), "undecodable"),
+    "number without bounds": (tagged(2, b"\xff" * 3000), "undecodable"),
+    "reference to itself": (tagged(28, [cbor2.CBORTag(29, 0)]), "undecodable"),
+    "undefined": (cbor2.dumps({"w": cbor2.undefined}), "undecodable"),
+    "inner key not text": (cbor2.dumps({"w": {1: 2}}), "undecodable"),
     "more after CBOR": (cbor2.dumps({"w": 1.0}) + b"x", "undecodable"),
     "more after JSON": (b'{"w":1} {', "undecodable"),
     "ragged": (b'{"w":[[1,2],[3]]}', "bad_field"),
     "text": (b'{"w":"1"}', "bad_field"),
     "boolean": (b'{"w":[true]}', "bad_field"),
+    "boolean among numbers": (b'{"w":[true,2]}', "bad_field"),
+    "one long text among many": (b'{"w":["%b"%b]}' % (b"x" * 9000, b',""' * 9000), "bad_field"),
+    "nothing": (b'{"w":[[],[]]}', "bad_field"),
+    "nothing in CBOR": (tagged(40, [[0, 3], cbor2.CBORTag(85, b"")]), "bad_field"),
     "null": (b'{"w":null}', "bad_field"),
     "no tensor": (b'{"version":1}', "bad_field"),
     "no name": (b'{"":1}', "bad_field"),
     "NaN": (b'{"w":[NaN]}', "not_finite"),
     "infinity": (b'{"w":[1e999]}', "not_finite"),
     "beyond float32": (b'{"w":[1e39]}', "not_finite"),
+    "whole and beyond float64": (b'{"w":[1%b]}' % (b"0" * 400), "not_finite"),
     "NaN in CBOR": (tagged(85, np.array([np.nan], "<f4").tobytes()), "not_finite"),
     "version not whole": (b'{"w":1,"version":1.5}', "bad_field"),
     "version negative": (b'{"w":1,"version":-1}', "bad_field"),
@@ -115,6 +125,12 @@ def test_malformed_models_are_refused_with_a_reason(name: str) -> None:
     with pytest.raises(MessageError) as caught:
         Model.decode(data)
     assert caught.value.reason == reason
+
+
+def test_whole_numbers_beyond_64_bits_are_read() -> None:
+    assert Model.decode(b'{"w":[100000000000000000000]}').tensors["w"].tolist() == [
+        np.float32(1e20)
+    ]
 
 
 @settings(max_examples=1000)
