@@ -11,7 +11,7 @@ import pytest
 
 from propeller_fl.config import load
 from propeller_fl.errors import ConfigError
-from propeller_fl.store import RoundStore, check_store
+from propeller_fl.store import RoundStore, check_rounds
 from propeller_fl.wire import RoundStart
 from tests.coordinator.engine_desk import Desk, start, update
 
@@ -216,7 +216,7 @@ def test_a_hundred_thousand_stale_rounds_are_pruned_while_rounds_run(tmp_path: P
     desk.start(document | {"k_of_n": 2})
     assert desk.heard("fl/rounds/r-000000/status")[-1]["reason"] == "round_id_used"
     store.close()
-    assert "100 rounds" in check_store(path)
+    assert "100 rounds" in check_rounds(path)
 
 
 def fill(database: sqlite3.Connection, count: int, first: RoundStart) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from propeller_fl.errors import DamagedStoreError, StoreError
 from propeller_fl.rounds import ClockTicked, Opening, Round, UpdateArrived, UpdateFacts, step
-from propeller_fl.store import RoundStore, check_store
+from propeller_fl.store import RoundStore, check_rounds
 from propeller_fl.wire import Outcome, Phase, RoundComplete, RoundStart
 
 SHAPES = {"w": (2, 2), "b": ()}
@@ -118,7 +118,7 @@ def test_what_is_owed_survives_until_it_is_settled(path: Path) -> None:
 
 def test_a_sound_store_is_said_to_be_sound(path: Path) -> None:
     filled(path)
-    assert "is sound: 1 rounds, 1 updates, 0 models" in check_store(path)
+    assert "is sound: 1 rounds, 1 updates, 0 models" in check_rounds(path)
 
 
 def test_a_damaged_store_is_refused_and_says_what_to_do(path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_damaged_store_is_refused_and_says_what_to_do(path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[:4096] + b"\xff" * 4096 + data[8192:])
     with pytest.raises(DamagedStoreError):
-        check_store(path)
+        check_rounds(path)
     path.write_bytes(b"not a database, but long enough to look like one" * 100)
     with pytest.raises(DamagedStoreError, match="backup"):
         RoundStore(path)

@@ -18,7 +18,6 @@ from propeller_fl.store._rounds import (
     Owed,
     RoundStore,
     StoryLine,
-    check_store,
 )
 from propeller_fl.store._rounds_pruning import PruneBudget
 
@@ -38,7 +37,6 @@ __all__ = [
     "check_launches",
     "check_models",
     "check_rounds",
-    "check_store",
     "made_models",
     "model_fault",
     "open_to_read",

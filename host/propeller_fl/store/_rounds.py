@@ -17,7 +17,6 @@ from typing import Any, Final, cast
 
 import numpy as np
 
-from propeller_fl.errors import StoreError
 from propeller_fl.rounds import Opening, Receipt, Round, UpdateFacts
 from propeller_fl.store._database import Database
 from propeller_fl.store._rounds_pruning import (
@@ -92,21 +91,6 @@ class RoundStore:
     def close(self) -> None:
         """Nothing may be called afterwards."""
         self._db.close()
-
-    def check(self) -> str:
-        """Read every page and every reference; says in a line what is there."""
-        [verdict] = self._db.execute("PRAGMA integrity_check(1)").fetchone()
-        dangling = self._db.execute("PRAGMA foreign_key_check").fetchone()
-        if verdict != "ok" or dangling:
-            raise StoreError(
-                f"database {self._db.path} is damaged: {dangling or verdict}",
-                hint="restore it from a backup, or move it away to start afresh",
-            )
-        counts = [
-            f"{self._db.execute(f'SELECT count(*) FROM {table}').fetchone()[0]} {table}"
-            for table in ("rounds", "updates", "models")
-        ]
-        return f"{self._db.path} is sound: {', '.join(counts)}"
 
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing, durable when it ends."""
@@ -362,15 +346,3 @@ class RoundStore:
                 "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))",
                 json.dumps(listed),
             )
-
-
-def check_store(path: Path) -> str:
-    """Open a coordinator's store, check all of it and say in a line what it holds.
-
-    Raises :class:`StoreError` when it is not sound.
-    """
-    store = RoundStore(path)
-    try:
-        return store.check()
-    finally:
-        store.close()
