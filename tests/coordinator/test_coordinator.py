@@ -328,7 +328,7 @@ def test_a_store_that_fails_for_a_while_loses_nothing(
     caplog.set_level(logging.INFO, "propeller_fl")
 
     def logged(text: str) -> int:
-        return sum(text in record.message for record in caplog.records)
+        return sum(text in record.getMessage() for record in caplog.records)
 
     with coordinator(broker, tmp_path):
         outside = sqlite3.connect(tmp_path / "rounds.db", timeout=10)
@@ -359,7 +359,7 @@ def test_a_message_that_no_link_takes_is_logged_and_keeps_nothing_back(
         peer.wait_for("fl/rounds/r-1/status", lambda s: s["phase"] == "complete")
         assert service.failure is None
     assert peer.heard("fl/rounds/r-1/complete") == []
-    assert any("never published" in record.message for record in caplog.records)
+    assert any("never published" in record.getMessage() for record in caplog.records)
     with coordinator(broker, tmp_path):  # it is owed still
         assert peer.wait_for("fl/rounds/r-1/complete")["model_version"] == 1
 
