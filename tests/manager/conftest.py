@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -123,6 +124,17 @@ class Stage:
             for incoming in list(self.peer.received)
             if incoming.topic.startswith(TOPICS.task_start)
         ]
+
+    def image_is_retained(self) -> None:
+        """Whoever comes now gets it, though perhaps not the first time that they ask."""
+        topic = TOPICS.image(hashlib.sha256(WASM).hexdigest())
+        reader = Peer(self.loop, self.broker.address, "reader")
+
+        def heard() -> list[bytes]:
+            reader.ask_for(topic)
+            return reader.heard(topic)
+
+        assert set(wait_until(heard, 10, "the image is on the broker")) == {WASM}
 
     def report(self, round_id: str, **wanted: object) -> LaunchReport:
         """The first report whose fields are as wanted."""

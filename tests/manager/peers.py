@@ -29,6 +29,10 @@ class Peer:
         """Publish, and wait for the broker."""
         self.link.publish(topic, payload, retain=retain).wait(10)
 
+    def ask_for(self, topic: str) -> None:
+        """Subscribe, perhaps once more, so that the broker sends what is retained there."""
+        self.link.subscribe(topic, self._receive, qos=0).wait(10)
+
     def heard(self, topic: str) -> list[bytes]:
         return [incoming.payload for incoming in list(self.received) if incoming.topic == topic]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 
 from propeller_fl.link import LinkLimits
@@ -104,7 +103,7 @@ def test_a_broker_that_lost_everything_is_told_again(stage: Stage) -> None:
     stage.now_s += 1.0
     stage.alive("p-1")
     assert [task.id for task in stage.tasks(2)] == ["r-1.p-1", "r-1.p-1"]
-    assert stage.peer.expect(TOPICS.image(hashlib.sha256(WASM).hexdigest()), 2) == [WASM, WASM]
+    stage.image_is_retained()
 
 
 def test_a_broker_whose_memory_is_old_is_told_again(stage: Stage) -> None:
@@ -120,7 +119,7 @@ def test_a_broker_whose_memory_is_old_is_told_again(stage: Stage) -> None:
     shutil.copytree(stage.directory / "old", stage.directory / "broker" / "store")
     stage.broker.start()  # it knows our session, and nothing of the round
 
-    assert stage.peer.expect(TOPICS.image(hashlib.sha256(WASM).hexdigest()), 2) == [WASM, WASM]
+    stage.image_is_retained()
     stage.alive("p-1")
     assert len(stage.tasks(2, TOPICS.task_start_of("p-1"))) == 2
 

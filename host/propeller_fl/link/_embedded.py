@@ -156,7 +156,7 @@ class EmbeddedBroker:
                 if attempt == _PORT_ATTEMPTS or "address already in use" not in str(error):
                     raise
                 child.end(0.0)
-        bound_queue(self._own_port, self._settings.max_store_bytes // 2)
+        bound_queue(self._own_port, self._settings.max_store_bytes // 2, deadline_s)
         child.expect_to_live()
 
     def _start_again(self) -> None:

@@ -9,24 +9,44 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from typing import Any
 
 from ..errors import BrokerError
 
 _STREAM = "$MQTT_msgs"
-_TIMEOUT_S = 5.0
+_TRY_S = 2.0
+_PAUSE_S = 0.05
 
 
-def bound_queue(port: int, max_bytes: int) -> None:
-    """Bound the messages that wait, over the server's own protocol at ``port``; BrokerError."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), _TIMEOUT_S) as sock:
-            sock.sendall(b'CONNECT {"verbose":false}\r\n')
-            config = _request(sock, f"$JS.API.STREAM.INFO.{_STREAM}", {})["config"]
-            config |= {"max_bytes": max_bytes, "discard": "new"}
-            _request(sock, f"$JS.API.STREAM.UPDATE.{_STREAM}", config)
-    except (OSError, ValueError, KeyError) as error:
-        raise BrokerError(f"the embedded broker's queue cannot be bounded: {error}") from error
+def bound_queue(port: int, max_bytes: int, deadline_s: float) -> None:
+    """Bound the messages that wait, over the server's own protocol at ``port``.
+
+    Tries again until ``deadline_s`` of the monotonic clock: a server that has just taken up a store
+    may leave a request without an answer. Raises :class:`BrokerError`.
+    """
+    while True:
+        left_s = deadline_s - time.monotonic()
+        try:
+            _bound(port, max_bytes, max(_PAUSE_S, min(_TRY_S, left_s)))
+            return
+        except (OSError, ValueError, KeyError) as error:
+            if left_s <= _PAUSE_S:
+                raise BrokerError(
+                    f"the embedded broker's queue cannot be bounded: {error}",
+                    hint="is the machine very busy? broker.log in its directory may say more",
+                ) from error
+        time.sleep(_PAUSE_S)
+
+
+def _bound(port: int, max_bytes: int, timeout_s: float) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout_s) as sock:
+        sock.sendall(b'CONNECT {"verbose":false}\r\n')
+        config = _request(sock, f"$JS.API.STREAM.INFO.{_STREAM}", {})["config"]
+        if (config.get("max_bytes"), config.get("discard")) == (max_bytes, "new"):
+            return  # an earlier try got so far
+        config |= {"max_bytes": max_bytes, "discard": "new"}
+        _request(sock, f"$JS.API.STREAM.UPDATE.{_STREAM}", config)
 
 
 def _request(sock: socket.socket, subject: str, body: dict[str, Any]) -> dict[str, Any]:
