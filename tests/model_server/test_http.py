@@ -12,6 +12,7 @@ import pytest
 from propeller_fl.config import ModelServerConfig
 from propeller_fl.errors import ConfigError
 from propeller_fl.model_server import ModelServer
+from propeller_fl.store import ModelFormat, convert
 
 from .conftest import TOPICS, Stage
 
@@ -56,6 +57,36 @@ def test_latest(http: httpx.Client) -> None:
     assert answer.headers["content-type"] == "application/cbor"
     assert answer.headers["content-location"] == "/models/1"
     assert answer.headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize("form", list(ModelFormat))
+@pytest.mark.parametrize("version", [0, 1])
+def test_in_another_form(http: httpx.Client, version: int, form: ModelFormat) -> None:
+    wanted = convert((ZERO, CBOR)[version], form)
+    answer = http.get(f"/models/{version}", params={"format": form})
+    assert (answer.status_code, answer.content) == (200, wanted)
+    etag = answer.headers["etag"]
+    assert etag == f'"{hashlib.sha256(wanted).hexdigest()}"'
+    accept = {"accept": answer.headers["content-type"]}
+    rest = http.get(f"/models/{version}", headers={**accept, "range": "bytes=9-", "if-range": etag})
+    assert (rest.status_code, rest.content) == (206, wanted[9:])
+    assert rest.headers["vary"] == "accept"
+    head = http.head(f"/models/{version}?format={form}")
+    assert (head.headers["content-length"], head.content) == (str(len(wanted)), b"")
+
+
+def test_in_a_form_there_is_not(http: httpx.Client) -> None:
+    answer = http.get("/models/0?format=onnx")
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "format is one of json, cbor, safetensors, npz"
+    assert http.get("/models/0", headers={"accept": "text/html"}).content == ZERO
+
+
+def test_in_a_form_it_cannot_have(http: httpx.Client, stage: Stage) -> None:
+    stage.models.put(2, b'{"__metadata__":[1],"version":2}')
+    answer = http.get("/models/2?format=safetensors")
+    assert answer.status_code == 406
+    assert "rename it" in answer.json()["error"]
 
 
 def test_head(http: httpx.Client) -> None:

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
-from propeller_fl.errors import StoreError
-from propeller_fl.store import ModelsDir
-from propeller_fl.wire import Format
+from propeller_fl.errors import DamagedStoreError, StoreError
+from propeller_fl.store import ModelsDir, StoredModel, check_models
+from propeller_fl.wire import Format, Model
 
 from ..support.wait import wait_until
 
@@ -35,6 +37,73 @@ def test_bytes_as_they_were_given(tmp_path: Path) -> None:
         assert models.read(2) == CBOR
         files = {path.name for path in models.directory.iterdir() if path.name[0] != "."}
         assert files == {"global_model_v1.json", "global_model_v2.cbor"}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        Model(
+            {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.asarray(0.1, np.float32)}, 2
+        ),
+        Model({"z": np.full(30, 1e-3, np.float32), "a/ü b": np.ones((1, 1, 4), np.float32)}, 2),
+        Model({f"layer.{n}": np.full(n + 1, n, np.float32) for n in range(300)}, 2),
+    ],
+    ids=["scalar", "order", "many"],
+)
+def test_cbor_is_kept_as_safetensors(tmp_path: Path, document: Model) -> None:
+    """Other tools read the file, and what was published is had back from it, byte for byte."""
+    data = document.encode(Format.CBOR)
+    with ModelsDir(tmp_path) as models:
+        stored = models.put(2, data)
+    loaded = safetensors.numpy.load_file(tmp_path / "global_model_v2.safetensors")
+    assert set(loaded) == set(document.tensors)
+    for name, array in document.tensors.items():
+        assert np.array_equal(loaded[name], array)
+    with ModelsDir(tmp_path) as models:
+        assert models.find(2) == stored == models.put(2, data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        assert stored == StoredModel(2, Format.CBOR, len(data), sha256)
+        assert models.read(2) == data
+        with models.open(2) as file:
+            assert file.read() == data
+            for start in (0, 1, len(data) // 2, len(data) - 1, len(data), len(data) + 5):
+                file.seek(start)
+                assert file.read(7) == data[start : start + 7]
+        with pytest.raises(StoreError, match="exists with other bytes"):
+            models.put(2, data + b" ")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"\xa2\x67version\x02\x61w\xd8\x55\x44\0\0\x80\x3f",  # in another order than ours
+        b"\xa2\x61w\x81\xf9\x3c\x00\x67version\x02",  # a list of numbers
+        b"\xa2\x61w\xd8\x56\x48\0\0\0\0\0\0\xf0\x3f\x67version\x02",  # float64
+        b"\xa1\x61w\xd8\x55\x44\0\0\x80\x3f\xff",  # a byte too many
+        Model({"__metadata__": np.ones(1, np.float32)}, 2).encode(Format.CBOR),
+    ],
+    ids=["order", "list", "float64", "no-model", "name"],
+)
+def test_cbor_of_others_is_kept_as_it_is(tmp_path: Path, document: bytes) -> None:
+    with ModelsDir(tmp_path) as models:
+        models.put(2, document)
+        assert (tmp_path / "global_model_v2.cbor").read_bytes() == document == models.read(2)
+
+
+@pytest.mark.parametrize("where", [0, 9, 40, -1])
+def test_a_safetensors_file_that_is_damaged(tmp_path: Path, where: int) -> None:
+    path = tmp_path / "global_model_v2.safetensors"
+    with ModelsDir(tmp_path) as models:
+        models.put(2, Model({"w": np.ones(9, np.float32)}, 2).encode(Format.CBOR))
+    data = bytearray(path.read_bytes())
+    data[where] ^= 1
+    path.write_bytes(data)
+    with ModelsDir(tmp_path) as models:
+        assert [model.version for model in models.versions()] == [2]
+        with pytest.raises(DamagedStoreError, match=r"v2\.safetensors is damaged"):
+            models.read(2)
+    [(detail, _)] = check_models(tmp_path, {}).faults
+    assert "global_model_v2.safetensors is damaged" in detail
 
 
 def test_versions_in_numerical_order(tmp_path: Path) -> None:

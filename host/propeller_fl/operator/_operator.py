@@ -1,4 +1,4 @@
-"""Start rounds, watch them, read models."""
+"""Start rounds, watch them, read and publish models."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from propeller_fl.wire import (
     RoundStart,
     RoundStatus,
     Topics,
+    model_uri,
     model_version,
 )
 
@@ -129,6 +130,26 @@ class Operator:
                 if version is not None:
                     found[version] = payload
         return dict(sorted(found.items()))
+
+    def put_model(self, version: int, document: bytes) -> None:
+        """Have the model server keep ``document`` as ``version``, and return when it is retained.
+
+        Raises :class:`RequestError` when that version has other bytes, or nobody takes it.
+        """
+        with _Subscription(self._link, self._topics.model(version)) as messages:
+            self._publish(self._topics.model_publish, document)
+            for payload in messages.until(time.monotonic() + self._timeout_s):
+                if payload == document:
+                    return
+                raise RequestError(
+                    f"{model_uri(version)} is another model",
+                    hint="a version is never used twice: leave --version out for the next one",
+                )
+        raise RequestError(
+            f"nobody has published {model_uri(version)} within {self._timeout_s:g} s",
+            hint="is a model server running on this broker, with the same topic prefix? Its log "
+            "says why it refuses a model",
+        )
 
     def _publish(self, topic: str, payload: bytes) -> None:
         try:

@@ -11,6 +11,7 @@ from propeller_fl.store._check import (
 )
 from propeller_fl.store._database import open_to_read
 from propeller_fl.store._launches import LaunchState, LaunchStore, SavedLaunch
+from propeller_fl.store._model_files import ModelFormat, convert, read_model_file
 from propeller_fl.store._models_dir import ModelsDir, StoredModel, model_fault
 from propeller_fl.store._rounds import (
     KeptUpdate,
@@ -26,6 +27,7 @@ __all__ = [
     "KnownRound",
     "LaunchState",
     "LaunchStore",
+    "ModelFormat",
     "ModelsDir",
     "ModelsReport",
     "Owed",
@@ -37,7 +39,9 @@ __all__ = [
     "check_launches",
     "check_models",
     "check_rounds",
+    "convert",
     "made_models",
     "model_fault",
     "open_to_read",
+    "read_model_file",
 ]

@@ -12,10 +12,17 @@ from pathlib import Path
 from typing import Final
 
 from propeller_fl import disk
-from propeller_fl.errors import DamagedStoreError, StoreError
+from propeller_fl.errors import DamagedStoreError, MessageError, StoreError
 from propeller_fl.store._database import check_database, open_to_read, store_errors
 from propeller_fl.store._launches import LAUNCHES_VERSION
-from propeller_fl.store._models_dir import LOCK, NAME, UNFINISHED, model_fault
+from propeller_fl.store._models_dir import (
+    LOCK,
+    NAME,
+    TENSOR_FILE,
+    UNFINISHED,
+    model_fault,
+    read_document,
+)
 from propeller_fl.store._rounds_schema import VERSION as ROUNDS_VERSION
 from propeller_fl.wire import format_of
 
@@ -108,15 +115,17 @@ def _fault(
         hint = "remove the one that was not published"
         return f"version {version} is there twice: {' and '.join(files)}", hint
     path = directory / files[0]
-    try:
-        data = path.read_bytes()
-    except OSError as err:
-        return f"{path} cannot be read: {err.strerror}", disk.remedy(err, "models_dir")
     hint = f"`propeller-fl model get {version}` has what the broker has; or remove it"
+    try:
+        data = read_document(path)
+    except StoreError as err:
+        return str(err.args[0]), err.hint
+    except MessageError as err:
+        return f"{path} is damaged: {err.args[0]}", err.hint or hint
     fault = model_fault(data, version)
     if fault:
         return f"{path} is damaged: {fault}", hint
-    if path.suffix != f".{format_of(data)}":
+    if path.suffix not in (f".{format_of(data)}", TENSOR_FILE):
         return f"{path} holds {format_of(data)}", "give it the right ending"
     if sha256 not in (None, hashlib.sha256(data).hexdigest()):
         return f"{path} is not the model that the coordinator made", hint

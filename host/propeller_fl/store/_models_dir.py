@@ -1,7 +1,9 @@
-"""The directory of models: one file a version, exactly the bytes that are published.
+"""The directory of models: one file a version, from which exactly what was published is had back.
 
-``global_model_v{N}.json`` or ``.cbor``. A file is complete or not there: it is written under
-another name, synced, renamed, and the directory synced. One writer at a time holds a lock.
+``global_model_v{N}.json`` is the document itself. One in CBOR is kept as ``.safetensors``, which
+other tools read, if our encoder makes the very same document of it again, and else as ``.cbor``. A
+file is complete or not there: it is written under another name, synced, renamed, and the directory
+synced. One writer at a time holds a lock.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import io
 import logging
 import os
 import re
@@ -21,19 +24,30 @@ from types import TracebackType
 from typing import BinaryIO, Final
 
 from propeller_fl import disk
-from propeller_fl.errors import MessageError, StoreError
-from propeller_fl.wire import Format, Model, format_of
+from propeller_fl.errors import DamagedStoreError, MessageError, StoreError
+from propeller_fl.store._tensor_file import (
+    DocumentFile,
+    Origin,
+    TensorFile,
+    gives_back,
+    pack,
+    whole_document,
+)
+from propeller_fl.wire import Format, Model, Reason, format_of
 
 _log = logging.getLogger(__name__)
 
-NAME: Final = re.compile(r"global_model_v(0|[1-9][0-9]{0,17})\.(json|cbor)", re.ASCII)
+NAME: Final = re.compile(r"global_model_v(0|[1-9][0-9]{0,17})\.(json|cbor|safetensors)", re.ASCII)
+TENSOR_FILE: Final = ".safetensors"
 LOCK: Final = ".lock"
 UNFINISHED: Final = ".unfinished-"
+_BUFFER_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """One version on disk. ``sha256`` is of the file's bytes, in lower-case hexadecimal."""
+    """One version on disk. Format, size and digest (SHA-256, lower-case hexadecimal) are those of
+    the document that was published."""
 
     version: int
     format: Format
@@ -98,24 +112,13 @@ class ModelsDir:
             return None if name is None else self._describe(name)
 
     def read(self, version: int) -> bytes:
-        """The bytes of a version. StoreError when there is none."""
-        with self.open(version) as file:
-            try:
-                return file.read()
-            except OSError as err:
-                raise _failed(Path(file.name), "cannot be read", err) from err
+        """The document of a version. StoreError when there is none; DamagedStoreError when the file
+        does not give back what was published."""
+        return self._read(self._existing(version).name)
 
     def open(self, version: int) -> BinaryIO:
-        """The same as a file to read from; the caller closes it."""
-        with self._mutex:
-            name = self._name_of(version)
-        if name is None:
-            raise StoreError(f"{self.directory} has no model version {version}")
-        path = self.directory / name
-        try:
-            return path.open("rb")
-        except OSError as err:
-            raise _failed(path, "cannot be read", err) from err
+        """The same as a file to read from, which is not checked; the caller closes it."""
+        return _open_document(self._existing(version))
 
     def put(self, version: int, data: bytes) -> StoredModel:
         """Keep ``data`` as ``version``, durable on return.
@@ -135,10 +138,18 @@ class ModelsDir:
                         hint="a version is never used twice: do two coordinators publish here?",
                     )
             else:
-                name = f"global_model_v{version}.{format_of(data)}"
-                self._write(name, data)
+                kept, ending = _as_kept(version, data)
+                name = f"global_model_v{version}{ending}"
+                self._write(name, kept)
             self._sync_directory()  # an earlier try may have come up to here
             return self._describe(name)
+
+    def _existing(self, version: int) -> Path:
+        with self._mutex:
+            name = self._name_of(version)
+        if name is None:
+            raise StoreError(f"{self.directory} has no model version {version}")
+        return self.directory / name
 
     # --- with the mutex held
 
@@ -165,8 +176,8 @@ class ModelsDir:
     def _name_of(self, version: int) -> str | None:
         found = [
             name
-            for form in Format
-            if (self.directory / (name := f"global_model_v{version}.{form}")).is_file()
+            for ending in (".json", ".cbor", TENSOR_FILE)
+            if (self.directory / (name := f"global_model_v{version}{ending}")).is_file()
         ]
         if len(found) > 1:
             raise StoreError(
@@ -185,20 +196,34 @@ class ModelsDir:
         identity = (status.st_ino, status.st_mtime_ns, status.st_size)
         known = self._known.get(name)
         if known is None or known[0] != identity:
-            data = self._read(name)
             match = NAME.fullmatch(name)
             assert match is not None  # nothing else is ever described
-            sha256 = hashlib.sha256(data).hexdigest()
-            known = identity, StoredModel(int(match[1]), Format(match[2]), len(data), sha256)
+            known = identity, self._look_at(path, int(match[1]))
             self._known[name] = known
         return known[1]
+
+    def _look_at(self, path: Path, version: int) -> StoredModel:
+        try:
+            if path.suffix == TENSOR_FILE:
+                with contextlib.suppress(MessageError):
+                    origin = _origin_of(TensorFile.read(path))
+                    return StoredModel(version, origin.format, origin.size_bytes, origin.sha256)
+            data = path.read_bytes()
+        except OSError as err:
+            raise _failed(path, "cannot be read", err) from err
+        sha256 = hashlib.sha256(data).hexdigest()
+        form = Format.CBOR if path.suffix == TENSOR_FILE else Format(path.suffix[1:])
+        return StoredModel(version, form, len(data), sha256)
 
     def _read(self, name: str) -> bytes:
         path = self.directory / name
         try:
-            return path.read_bytes()
-        except OSError as err:
-            raise _failed(path, "cannot be read", err) from err
+            return read_document(path)
+        except MessageError as err:
+            raise DamagedStoreError(
+                f"{path} is damaged: {err.args[0]}",
+                hint="restore it (`propeller-fl model get` has what the broker has), or remove it",
+            ) from None
 
     def _write(self, name: str, data: bytes) -> None:
         path = self.directory / name
@@ -256,6 +281,27 @@ class ModelsDir:
             raise _failed(self.directory, "cannot be synced", err) from err
 
 
+def read_document(path: Path) -> bytes:
+    """The document that was published, from its file.
+
+    Raises :class:`MessageError` when a safetensors file does not give it back, :class:`StoreError`
+    when it cannot be read.
+    """
+    try:
+        if path.suffix != TENSOR_FILE:
+            return path.read_bytes()
+        header = TensorFile.read(path)
+        with path.open("rb") as file:
+            data = whole_document(file, header)
+    except OSError as err:
+        raise _failed(path, "cannot be read", err) from err
+    if hashlib.sha256(data).hexdigest() != _origin_of(header).sha256:
+        raise MessageError(
+            Reason.UNDECODABLE, "what it holds is not what was published, by its SHA-256"
+        )
+    return data
+
+
 def model_fault(data: bytes, version: int) -> str:
     """Why ``data`` is not a global model of that version, or nothing."""
     try:
@@ -263,6 +309,44 @@ def model_fault(data: bytes, version: int) -> str:
     except MessageError as err:
         return str(err.args[0])
     return "" if found in (None, version) else f"it says version {found}"
+
+
+def _as_kept(version: int, document: bytes) -> tuple[bytes, str]:
+    """The bytes of the file, and the ending of its name."""
+    if format_of(document) is Format.JSON:
+        return document, ".json"
+    with contextlib.suppress(MessageError):  # no model, or one that the format has no room for
+        packed = pack(document)
+        if gives_back(packed, document):
+            return packed, TENSOR_FILE
+    return document, ".cbor"
+
+
+def _open_document(path: Path) -> BinaryIO:
+    try:
+        file = path.open("rb")
+        if path.suffix != TENSOR_FILE:
+            return file
+        try:
+            pieces = list(TensorFile.read(path).document(file))
+            return io.BufferedReader(DocumentFile(file, pieces), _BUFFER_BYTES)
+        except BaseException:
+            file.close()
+            raise
+    except MessageError as err:
+        raise DamagedStoreError(f"{path} is damaged: {err.args[0]}") from None
+    except OSError as err:
+        raise _failed(path, "cannot be read", err) from err
+
+
+def _origin_of(header: TensorFile) -> Origin:
+    if header.origin is None:
+        raise MessageError(
+            Reason.UNDECODABLE,
+            "no program of ours has written it",
+            hint="`propeller-fl model put` publishes a safetensors file from elsewhere",
+        )
+    return header.origin
 
 
 def _failed(path: Path, what: str, err: OSError) -> StoreError:

@@ -14,6 +14,7 @@ from propeller_fl.wire._control_messages import (
 )
 from propeller_fl.wire._reasons import Reason
 from propeller_fl.wire._round_messages import (
+    MAX_VERSION,
     AckStatus,
     Mode,
     Model,
@@ -49,6 +50,7 @@ from propeller_fl.wire._topics import (
 )
 
 __all__ = [
+    "MAX_VERSION",
     "AckStatus",
     "Alive",
     "Discovery",
