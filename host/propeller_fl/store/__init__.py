@@ -13,6 +13,7 @@ from propeller_fl.store._database import open_to_read
 from propeller_fl.store._launches import LaunchState, LaunchStore, SavedLaunch
 from propeller_fl.store._models_dir import ModelsDir, StoredModel, model_fault
 from propeller_fl.store._rounds import (
+    KeptState,
     KeptUpdate,
     KnownRound,
     Owed,
@@ -20,9 +21,12 @@ from propeller_fl.store._rounds import (
     StoryLine,
 )
 from propeller_fl.store._rounds_pruning import PruneBudget
+from propeller_fl.store._rounds_updates import KeptUpdates
 
 __all__ = [
+    "KeptState",
     "KeptUpdate",
+    "KeptUpdates",
     "KnownRound",
     "LaunchState",
     "LaunchStore",
