@@ -13,6 +13,8 @@
     │   ├── ModuleExit      … it ended with a non-zero status, its own words on stderr
     │   ├── ModuleTrap      … it trapped
     │   └── LimitExceeded   … it ran into a limit (instructions, time, memory, output)
+    ├── StrategyError     an aggregation strategy cannot do what is asked: mend its arguments
+    │   └── UnknownStrategyError … there is none of that name
     ├── ImageError        a module's bytes cannot be had, or are not the ones that were asked for
     └── RequestError      an operator asked for what cannot be done (unknown round, no model)
 
@@ -107,6 +109,15 @@ class LimitExceeded(ModuleError):
     def __init__(self, limit: str, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.limit = limit
+
+
+class StrategyError(PropellerError):
+    """An aggregation strategy does not take these arguments, or cannot make a model of these
+    updates."""
+
+
+class UnknownStrategyError(StrategyError):
+    """There is no strategy of this name, neither built in nor in an installed package."""
 
 
 class ImageError(PropellerError):

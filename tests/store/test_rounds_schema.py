@@ -9,7 +9,7 @@ import pytest
 
 from propeller_fl.errors import StoreError
 from propeller_fl.rounds import Opening
-from propeller_fl.store import PruneBudget, RoundStore
+from propeller_fl.store import KeptState, PruneBudget, RoundStore
 from propeller_fl.wire import Outcome, Phase, RoundComplete, RoundStart
 
 VERSION_1 = """
@@ -37,6 +37,20 @@ CREATE TABLE outbox (
 PRAGMA user_version=1;
 """
 
+# version 1 with what the second added
+VERSION_2 = VERSION_1.replace("complete TEXT);", "complete TEXT, ended_no INTEGER);").replace(
+    "PRAGMA user_version=1;",
+    """
+CREATE UNIQUE INDEX rounds_by_end ON rounds (ended_no);
+CREATE TABLE pruned_rounds (
+    round_id TEXT PRIMARY KEY, start_sha256 TEXT NOT NULL, phase TEXT NOT NULL) WITHOUT ROWID;
+CREATE VIEW kept_rounds AS SELECT * FROM rounds WHERE NOT EXISTS (
+    SELECT 1 FROM pruned_rounds WHERE pruned_rounds.round_id = rounds.round_id);
+PRAGMA user_version=2;
+""",
+)
+ENDED = {"r-1": 1, "r-2": 2}
+
 
 def start(round_id: str) -> RoundStart:
     uri = "fl/models/global_model_v0"
@@ -47,12 +61,12 @@ def complete(round_id: str) -> RoundComplete:
     return RoundComplete(round_id, Outcome.COMPLETE, 1, "fl/models/global_model_v1", 1, 10, "now")
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Of version 1: r-2 has ended after r-1, open has not, and a message is owed."""
+@pytest.fixture(params=[1, 2])
+def path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Of that version: r-2 has ended after r-1, open has not, and a message is owed."""
     path = tmp_path / "rounds.db"
     db = sqlite3.connect(path)
-    db.executescript(VERSION_1)
+    db.executescript(VERSION_1 if request.param == 1 else VERSION_2)
     for round_id, opened_at_s, phase in (
         ("r-2", 200.0, "complete"),
         ("open", 50.0, "open"),
@@ -60,7 +74,8 @@ def path(tmp_path: Path) -> Path:
     ):
         ended = phase != "open"
         db.execute(
-            "INSERT INTO rounds VALUES (?, ?, '{\"w\": [1]}', ?, ?, ?, '', ?)",
+            "INSERT INTO rounds (round_id, start, base_shapes, opened_at_s, phase, outcome, detail,"
+            " complete) VALUES (?, ?, '{\"w\": [1]}', ?, ?, ?, '', ?)",
             (
                 round_id,
                 start(round_id).encode().decode(),
@@ -74,6 +89,10 @@ def path(tmp_path: Path) -> Path:
             "INSERT INTO updates VALUES (?, 'a', 'sha', 10, 77, '{}', ?, ?)",
             (round_id, b"\0" * 4, opened_at_s),
         )
+        if request.param > 1 and ended:
+            db.execute(
+                "UPDATE rounds SET ended_no = ? WHERE round_id = ?", (ENDED[round_id], round_id)
+            )
     db.execute("INSERT INTO refusals VALUES (NULL, 'r-1', 'c', 'not_participant', '', 101.0)")
     db.execute("INSERT INTO outbox (topic, payload, retain) VALUES ('t', x'01', 1)")
     db.commit()
@@ -111,12 +130,24 @@ def test_rounds_that_ended_before_are_pruned_in_the_order_they_were_opened(path:
     store.close()
 
 
+def test_strategies_find_updates_and_a_place_for_what_they_remember(path: Path) -> None:
+    store = RoundStore(path)
+    [(columns, block)] = store.kept_updates("open", 1).blocks()
+    assert (columns, block.tolist()) == (slice(0, 1), [[0.0]])
+    uri = "fl/models/global_model_v1"
+    with store.transaction():
+        store.put_model(uri, b"{}", None)
+        store.put_strategy_state(uri, "sha", KeptState({}, {"rounds": 1.0}))
+    assert store.strategy_state(uri, "sha") is not None
+    store.close()
+
+
 def test_a_file_that_cannot_be_brought_up_stays_as_it_is(path: Path) -> None:
     db = sqlite3.connect(path)
-    db.execute("CREATE TABLE pruned_rounds (somebody TEXT)")  # in the way of the last steps
+    db.execute("CREATE TABLE strategy_arrays (somebody TEXT)")  # in the way of the last steps
     db.close()
     before = schema(path)
-    with pytest.raises(StoreError, match="pruned_rounds"):
+    with pytest.raises(StoreError, match="strategy_arrays"):
         RoundStore(path)
     assert schema(path) == before
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from propeller_fl.errors import MessageError
+from propeller_fl.errors import MessageError, StrategyError, UnknownStrategyError
+from propeller_fl.learn import strategy
 from propeller_fl.rounds import Opening
 from propeller_fl.store import RoundStore
 from propeller_fl.wire import Model, Phase, Reason, RoundStart, shapes_of
@@ -55,8 +56,12 @@ def judge(start: RoundStart, start_sha256: str, store: RoundStore, now_s: float)
             f"round_id {start.round_id} is another round's; choose a new one",
             id_in_use=True,
         )
-    if start.strategy != "fedavg":
-        return Refused(Reason.BAD_FIELD, f"strategy is {start.strategy!r}; there is: fedavg")
+    try:
+        check_strategy(start)
+    except UnknownStrategyError as err:
+        return Refused(Reason.UNKNOWN_STRATEGY, str(err))
+    except StrategyError as err:
+        return Refused(Reason.BAD_FIELD, str(err))
     body = store.model(start.model_uri)
     if body is None:
         return ModelUnknown()
@@ -65,3 +70,20 @@ def judge(start: RoundStart, start_sha256: str, store: RoundStore, now_s: float)
     except MessageError as err:
         return Refused(err.reason, f"model {start.model_uri} cannot be used: {err}")
     return Admitted(Opening(start, now_s, shapes_of(model.tensors)))
+
+
+def check_strategy(start: RoundStart) -> None:
+    """Whether the strategy can do what is asked of it. Raises :class:`StrategyError`.
+
+    ``min_updates`` of 1 is what a start has that says nothing of it: then only ``k_of_n`` must be
+    enough, and a round that ends with fewer than the strategy needs fails with that reason.
+    """
+    chosen = strategy(start.strategy, start.strategy_args)
+    fewest = start.min_updates if start.min_updates > 1 else start.k_of_n
+    try:
+        chosen.check_counts(fewest, start.k_of_n)
+        chosen.hyperparams(start.hyperparams)
+    except StrategyError:
+        raise
+    except Exception as err:  # somebody else's code
+        raise StrategyError(f"strategy {start.strategy} failed: {err!r}") from err

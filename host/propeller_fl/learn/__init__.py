@@ -2,6 +2,62 @@
 
 from __future__ import annotations
 
+from propeller_fl.learn._averages import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedYogi
 from propeller_fl.learn._mean import WeightedMean, mean_metrics
+from propeller_fl.learn._registry import (
+    GROUP,
+    strategy,
+    strategy_arguments,
+    strategy_digest,
+    strategy_names,
+)
+from propeller_fl.learn._robust import MAX_KRUM, Krum, Median, MultiKrum, TrimmedMean
+from propeller_fl.learn._strategy import (
+    Aggregate,
+    Argument,
+    HeldUpdates,
+    State,
+    Strategy,
+    Updates,
+    Vector,
+    choice,
+    flag,
+    integer,
+    mean_change,
+    number,
+    refuse_counts,
+)
 
-__all__ = ["WeightedMean", "mean_metrics"]
+__all__ = [
+    "GROUP",
+    "MAX_KRUM",
+    "Aggregate",
+    "Argument",
+    "FedAdagrad",
+    "FedAdam",
+    "FedAvg",
+    "FedAvgM",
+    "FedProx",
+    "FedYogi",
+    "HeldUpdates",
+    "Krum",
+    "Median",
+    "MultiKrum",
+    "State",
+    "Strategy",
+    "TrimmedMean",
+    "Updates",
+    "Vector",
+    "WeightedMean",
+    "choice",
+    "flag",
+    "integer",
+    "mean_change",
+    "mean_metrics",
+    "number",
+    "refuse_counts",
+    "strategy",
+    "strategy_arguments",
+    "strategy_digest",
+    "strategy_names",
+]

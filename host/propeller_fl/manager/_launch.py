@@ -13,11 +13,13 @@ from __future__ import annotations
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
+from propeller_fl.errors import StrategyError
+from propeller_fl.learn import strategy
 from propeller_fl.manager._effects import (
     Effect,
     FetchImage,
@@ -45,9 +47,11 @@ from propeller_fl.wire import (
     Alive,
     Discovery,
     LaunchReport,
+    Mode,
     Phase,
     RoundStart,
     RoundStatus,
+    Scalar,
     TaskResult,
     TaskStart,
     TaskStop,
@@ -85,6 +89,7 @@ class _Round:
     retry_s: float = _FIRST_RETRY_S  # the wait before it is fetched again
     wanted: bool = True  # the coordinator still takes updates
     error: str = ""
+    hyperparams: Mapping[str, Scalar] | None = None  # with the strategy's; None: not to be had
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -117,7 +122,7 @@ class Launcher:
                         round_.failed[task.proplet_id] = task.error
             _log.info("round resumed", extra={"round_id": start.round_id})
             round_.image_sha256 = launch.image_sha256 or start.image_sha256
-            effects.append(_fetch(round_))
+            effects.append(_first_step(round_))
         return effects
 
     # --- rounds
@@ -280,7 +285,7 @@ class Launcher:
                 "ROUND_ID": round_id,
                 "PROPLET_ID": proplet_id,
                 "MODEL_URI": start.model_uri,
-                "HYPERPARAMS": json.dumps(dict(start.hyperparams), separators=(",", ":")),
+                "HYPERPARAMS": json.dumps(dict(round_.hyperparams or {}), separators=(",", ":")),
                 "FL_MODE": start.mode.value,
                 "FL_UPDATE_FORMAT": start.update_format.value,
             },
@@ -359,6 +364,10 @@ class Launcher:
     def _add_round(self, start: RoundStart, sha256: str) -> _Round:
         tasks = dict.fromkeys(start.participants, _Task.WAITING)
         round_ = _Round(start, sha256, tasks, start.image_sha256)
+        try:
+            round_.hyperparams = _hyperparams(start)
+        except StrategyError as err:
+            self._not_launched(round_, f"{err}; is the package of the strategy installed here?")
         self._rounds[start.round_id] = round_
         return round_
 
@@ -376,7 +385,7 @@ class Launcher:
         return [
             *effects,
             RoundOpened(round_id, sha256),
-            _fetch(self._add_round(start, sha256)),
+            _first_step(self._add_round(start, sha256)),
         ]
 
     @staticmethod
@@ -464,6 +473,23 @@ def _report(round_: _Round) -> LaunchReport:
         failed=dict(round_.failed),
         error=round_.error,
     )
+
+
+def _hyperparams(start: RoundStart) -> dict[str, Scalar]:
+    """The operator's, and what the strategy adds. Raises :class:`StrategyError`."""
+    given = dict(start.hyperparams)
+    if start.mode is Mode.EVALUATE:
+        return given
+    try:
+        return given | dict(strategy(start.strategy, start.strategy_args).hyperparams(given))
+    except StrategyError:
+        raise
+    except Exception as err:  # somebody else's code
+        raise StrategyError(f"strategy {start.strategy} failed: {err!r}") from err
+
+
+def _first_step(round_: _Round) -> Effect:
+    return ShowReport(round_.start.round_id) if round_.hyperparams is None else _fetch(round_)
 
 
 def _fetch(round_: _Round, after_s: float = 0.0) -> FetchImage:

@@ -14,6 +14,7 @@ from propeller_fl.store._launches import LaunchState, LaunchStore, SavedLaunch
 from propeller_fl.store._model_files import ModelFormat, convert, read_model_file
 from propeller_fl.store._models_dir import ModelsDir, StoredModel, model_fault
 from propeller_fl.store._rounds import (
+    KeptState,
     KeptUpdate,
     KnownRound,
     Owed,
@@ -21,9 +22,12 @@ from propeller_fl.store._rounds import (
     StoryLine,
 )
 from propeller_fl.store._rounds_pruning import PruneBudget
+from propeller_fl.store._rounds_updates import KeptUpdates
 
 __all__ = [
+    "KeptState",
     "KeptUpdate",
+    "KeptUpdates",
     "KnownRound",
     "LaunchState",
     "LaunchStore",

@@ -26,7 +26,8 @@ from propeller_fl.store._models_dir import (
 from propeller_fl.store._rounds_schema import VERSION as ROUNDS_VERSION
 from propeller_fl.wire import format_of
 
-_COUNTED: Final = ("rounds", "updates", "models", "launches", "proplets")
+_COUNTED: Final = ("rounds", "updates", "models", "strategy_states", "launches", "proplets")
+_COUNTED_IF_ANY: Final = frozenset({"strategy_states"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,11 @@ def _sound(path: Path, version: int) -> str:
             f"database {path} has schema {found}, this program knows {version}",
             hint="use the program that wrote it, or another data directory",
         )
-    counts = ", ".join(f"{rows[name]} {name}" for name in _COUNTED if name in rows)
+    counts = ", ".join(
+        f"{rows[name]} {name}"
+        for name in _COUNTED
+        if name in rows and (rows[name] or name not in _COUNTED_IF_ANY)
+    )
     return f"{path} is sound: {counts}"
 
 

@@ -61,6 +61,11 @@ class Database:
         with store_errors(self.path):
             yield from self._db.execute(sql, values)
 
+    def blob(self, table: str, column: str, row_id: int) -> sqlite3.Blob:
+        """A value to be read piece by piece, within :func:`store_errors`; the caller closes it."""
+        with store_errors(self.path):
+            return self._db.blobopen(table, column, row_id, readonly=True)
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing: committed and synced at the end, rolled back by any exception."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from propeller_fl.rounds import Opening, Receipt, Round, UpdateFacts
 from propeller_fl.store._database import Database
@@ -27,6 +28,7 @@ from propeller_fl.store._rounds_pruning import (
     start_digest,
 )
 from propeller_fl.store._rounds_schema import MIGRATIONS, SCHEMA, VERSION
+from propeller_fl.store._rounds_updates import KeptUpdates
 from propeller_fl.wire import (
     Outcome,
     Phase,
@@ -48,6 +50,14 @@ class KeptUpdate:
     num_samples: int
     metrics: Mapping[str, float]
     vector: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptState:
+    """What a strategy remembers with a model: float64 arrays of one dimension, and numbers."""
+
+    arrays: Mapping[str, NDArray[np.float64]]
+    numbers: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +257,18 @@ class RoundStore:
                 np.frombuffer(cast(bytes, vector), "<f4"),
             )
 
+    def kept_updates(self, round_id: str, size: int) -> KeptUpdates:
+        """The accepted updates of a round as a strategy reads them; each is of ``size`` numbers."""
+        return KeptUpdates(self._db, round_id, size)
+
+    def reports(self, round_id: str) -> Iterator[tuple[Mapping[str, float], int]]:
+        """Metrics and number of samples of the accepted updates, by proplet id."""
+        for metrics, samples in self._db.rows(
+            "SELECT metrics, num_samples FROM updates WHERE round_id = ? ORDER BY proplet_id",
+            round_id,
+        ):
+            yield json.loads(str(metrics)), cast(int, samples)
+
     def record_refusal(
         self, round_id: str, proplet_id: str, reason: str, detail: str, at_s: float
     ) -> None:
@@ -294,6 +316,42 @@ class RoundStore:
         row: Any = self._db.execute("SELECT max(version) FROM models").fetchone()
         return -1 if row[0] is None else cast(int, row[0])
 
+    # --- what strategies remember
+
+    def put_strategy_state(self, uri: str, strategy_sha256: str, state: KeptState) -> None:
+        """Keep it with the new model ``uri``, which must be there when the transaction ends.
+
+        ``strategy_sha256`` names the strategy and its arguments.
+        """
+        self._db.execute(
+            "INSERT INTO strategy_states VALUES (?, ?, ?)",
+            uri,
+            strategy_sha256,
+            json.dumps(dict(state.numbers)),
+        )
+        for name, array in state.arrays.items():
+            self._db.execute(
+                "INSERT INTO strategy_arrays (uri, name, array) VALUES (?, ?, ?)",
+                uri,
+                name,
+                array.astype("<f8", copy=False).tobytes(),
+            )
+
+    def strategy_state(self, uri: str, strategy_sha256: str) -> KeptState | None:
+        """What this strategy remembers with model ``uri``, if that is the one that made it."""
+        row = self._db.execute(
+            "SELECT numbers FROM strategy_states WHERE uri = ? AND strategy_sha256 = ?",
+            uri,
+            strategy_sha256,
+        ).fetchone()
+        if row is None:
+            return None
+        arrays = self._db.rows("SELECT name, array FROM strategy_arrays WHERE uri = ?", uri)
+        return KeptState(
+            {str(name): np.frombuffer(cast(bytes, array), "<f8") for name, array in arrays},
+            json.loads(row[0]),
+        )
+
     # --- what goes
 
     def prune_rounds(self, keep: int, budget: PruneBudget) -> list[str]:
@@ -307,7 +365,8 @@ class RoundStore:
     def prune_models(self, keep: int, bases: Iterable[str], budget: PruneBudget) -> None:
         """Forget global models older than the newest ``keep`` versions, within ``budget``.
 
-        Not those of ``bases`` (topics), nor those whose round is kept.
+        Not those of ``bases`` (topics), nor those whose round is kept. What a strategy remembers
+        with a model goes with it.
         """
         prune_models(self._db, keep, bases, budget)
 

@@ -75,7 +75,9 @@ def prune_models(db: Database, keep: int, bases: Iterable[str], budget: PruneBud
     if oldest is None:
         return
     stale = db.execute(
-        "SELECT uri, length(body) FROM models WHERE version < ?"
+        "SELECT uri, length(body) + (SELECT coalesce(sum(length(array)), 0)"
+        " FROM strategy_arrays WHERE strategy_arrays.uri = models.uri)"
+        " FROM models WHERE version < ?"
         f" AND uri NOT IN {_LISTED}"
         " AND NOT EXISTS (SELECT 1 FROM rounds WHERE rounds.round_id = models.round_id)"
         " ORDER BY version LIMIT ?",
@@ -85,7 +87,8 @@ def prune_models(db: Database, keep: int, bases: Iterable[str], budget: PruneBud
     ).fetchall()
     uris = [uri for uri, size_bytes in stale if budget.take_if_left(size_bytes)]
     if uris:
-        db.execute(f"DELETE FROM models WHERE uri IN {_LISTED}", json.dumps(uris))
+        for table in ("strategy_arrays", "strategy_states", "models"):
+            db.execute(f"DELETE FROM {table} WHERE uri IN {_LISTED}", json.dumps(uris))
 
 
 def oldest_kept_version(db: Database, keep: int) -> int | None:

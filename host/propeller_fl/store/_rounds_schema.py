@@ -1,5 +1,8 @@
 """The tables of the coordinator's database, and how an older file gets to them.
 
+``updates`` has row ids, so that a part of a vector can be read without the rest of it.
+What a strategy remembers belongs to a model and goes with it.
+
 ``ended_no`` counts the rounds in the order they ended, and is NULL in one that has not. A round is
 in ``pruned_rounds`` from the moment its record begins to go; its id stays there for good.
 """
@@ -10,7 +13,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 _PRUNING: Final = """
 CREATE UNIQUE INDEX rounds_by_end ON rounds (ended_no);
@@ -20,17 +23,30 @@ CREATE VIEW kept_rounds AS SELECT * FROM rounds WHERE NOT EXISTS (
     SELECT 1 FROM pruned_rounds WHERE pruned_rounds.round_id = rounds.round_id)
 """
 
+_UPDATES: Final = """
+CREATE TABLE updates (
+    round_id TEXT NOT NULL REFERENCES rounds, proplet_id TEXT NOT NULL, sha256 TEXT NOT NULL,
+    num_samples INTEGER NOT NULL, size_bytes INTEGER NOT NULL, metrics TEXT NOT NULL,
+    vector BLOB NOT NULL, received_at_s REAL NOT NULL,
+    PRIMARY KEY (round_id, proplet_id))
+"""
+
+_STATES: Final = """
+CREATE TABLE strategy_states (
+    uri TEXT PRIMARY KEY REFERENCES models DEFERRABLE INITIALLY DEFERRED,
+    strategy_sha256 TEXT NOT NULL, numbers TEXT NOT NULL);
+CREATE TABLE strategy_arrays (
+    id INTEGER PRIMARY KEY, uri TEXT NOT NULL REFERENCES strategy_states, name TEXT NOT NULL,
+    array BLOB NOT NULL, UNIQUE (uri, name))
+"""
+
 SCHEMA: Final = f"""
 CREATE TABLE rounds (
     round_id TEXT PRIMARY KEY, start TEXT NOT NULL, base_shapes TEXT NOT NULL,
     opened_at_s REAL NOT NULL, phase TEXT NOT NULL, outcome TEXT, detail TEXT NOT NULL,
     complete TEXT, ended_no INTEGER);
 CREATE INDEX rounds_by_phase ON rounds (phase);
-CREATE TABLE updates (
-    round_id TEXT NOT NULL REFERENCES rounds, proplet_id TEXT NOT NULL, sha256 TEXT NOT NULL,
-    num_samples INTEGER NOT NULL, size_bytes INTEGER NOT NULL, metrics TEXT NOT NULL,
-    vector BLOB NOT NULL, received_at_s REAL NOT NULL,
-    PRIMARY KEY (round_id, proplet_id)) WITHOUT ROWID;
+{_UPDATES};
 CREATE TABLE refusals (
     id INTEGER PRIMARY KEY, round_id TEXT NOT NULL REFERENCES rounds, proplet_id TEXT NOT NULL,
     reason TEXT NOT NULL, detail TEXT NOT NULL, at_s REAL NOT NULL);
@@ -42,7 +58,8 @@ CREATE INDEX models_by_version ON models (version);
 CREATE TABLE outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL,
     retain INTEGER NOT NULL);
-{_PRUNING}
+{_PRUNING};
+{_STATES}
 """
 
 MIGRATIONS: Final[Mapping[int, str]] = MappingProxyType(
@@ -54,6 +71,13 @@ UPDATE rounds SET ended_no = ended.no FROM (
     FROM rounds WHERE phase IN ('complete', 'failed')) AS ended
 WHERE rounds.round_id = ended.round_id;
 {_PRUNING}
-"""
+""",
+        2: f"""
+ALTER TABLE updates RENAME TO updates_2;
+{_UPDATES};
+INSERT INTO updates SELECT * FROM updates_2;
+DROP TABLE updates_2;
+{_STATES}
+""",
     }
 )

@@ -16,6 +16,7 @@ class Reason(StrEnum):
     BAD_ID = "bad_id"
     # a round that was asked for
     UNKNOWN_MODEL = "unknown_model"
+    UNKNOWN_STRATEGY = "unknown_strategy"
     ROUND_ID_USED = "round_id_used"
     TOO_MANY_ROUNDS = "too_many_rounds"
     # an update

@@ -51,6 +51,7 @@ class RoundStart:
     update_format: Format = Format.JSON
     mode: Mode = Mode.TRAIN
     image_sha256: str = ""
+    strategy_args: Mapping[str, Scalar] = field(default_factory=dict)
 
     @classmethod
     def decode(cls, data: bytes) -> RoundStart:
@@ -63,7 +64,7 @@ class RoundStart:
             model_uri=_model_uri(fields.text("model_uri", max_chars=256)),
             task_wasm_image=fields.text("task_wasm_image", max_chars=1024),
             participants=participants,
-            hyperparams=_hyperparams(fields.mapping("hyperparams")),
+            hyperparams=_flat("hyperparams", fields.mapping("hyperparams")),
             k_of_n=k_of_n,
             timeout_s=fields.number("timeout_s"),
             min_updates=fields.integer("min_updates", 1, low=1, high=k_of_n),
@@ -71,6 +72,7 @@ class RoundStart:
             update_format=fields.choice("update_format", Format, Format.JSON),
             mode=fields.choice("mode", Mode, Mode.TRAIN),
             image_sha256=fields.text("image_sha256", "", max_chars=64),
+            strategy_args=_flat("strategy_args", fields.mapping("strategy_args", {})),
         )
         if not 0 < start.timeout_s <= MAX_TIMEOUT_S:
             raise _bad("timeout_s", f"is {start.timeout_s:g}", "more than 0, at most a day")
@@ -94,6 +96,8 @@ class RoundStart:
             "mode": self.mode,
             "image_sha256": self.image_sha256,
         }
+        if self.strategy_args:  # else as before there were any: a start keeps its digest
+            document["strategy_args"] = dict(sorted(self.strategy_args.items()))
         return encode_document(document, Format.JSON)
 
     def digest(self) -> str:
@@ -370,14 +374,12 @@ def _participants(values: list[Any]) -> tuple[str, ...]:
     return tuple(seen)
 
 
-def _hyperparams(values: dict[str, Any]) -> dict[str, Scalar]:
+def _flat(field: str, values: dict[str, Any]) -> dict[str, Scalar]:
     for name, value in values.items():
         if not isinstance(value, bool | int | float | str):
-            raise _bad(
-                "hyperparams", f".{shown(name)} is a {type(value).__name__}", "a flat object"
-            )
+            raise _bad(field, f".{shown(name)} is a {type(value).__name__}", "a flat object")
         if isinstance(value, float) and value - value != 0.0:
-            raise _bad("hyperparams", f".{shown(name)} is not finite", "")
+            raise _bad(field, f".{shown(name)} is not finite", "")
     return values
 
 
