@@ -12,6 +12,8 @@ from propeller_fl.wire._control_messages import (
     TaskStart,
     TaskStop,
 )
+from propeller_fl.wire._labels import UPDATE_LABELS
+from propeller_fl.wire._quantised import Delta
 from propeller_fl.wire._reasons import Reason
 from propeller_fl.wire._round_messages import (
     AckStatus,
@@ -25,7 +27,9 @@ from propeller_fl.wire._round_messages import (
     Scalar,
     Update,
     UpdateAck,
+    UpdateFormat,
     UpdateSender,
+    decode_update,
 )
 from propeller_fl.wire._tensors import (
     Shapes,
@@ -49,8 +53,10 @@ from propeller_fl.wire._topics import (
 )
 
 __all__ = [
+    "UPDATE_LABELS",
     "AckStatus",
     "Alive",
+    "Delta",
     "Discovery",
     "Format",
     "LaunchReport",
@@ -73,11 +79,13 @@ __all__ = [
     "Topics",
     "Update",
     "UpdateAck",
+    "UpdateFormat",
     "UpdateSender",
     "check_id",
     "check_shapes",
     "decode_document",
     "decode_tensors",
+    "decode_update",
     "encode_document",
     "flatten",
     "format_of",
