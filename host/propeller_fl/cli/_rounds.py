@@ -32,6 +32,7 @@ from propeller_fl.wire import (
     RoundComplete,
     RoundStart,
     RoundStatus,
+    UpdateFormat,
 )
 
 _WATCH_MARGIN_S = 30.0  # past the deadline, for aggregation and the way here
@@ -51,6 +52,7 @@ def group() -> None:
 @click.option("--k", "k_of_n", type=int, help="Updates to wait for; default: all participants.")
 @click.option("--timeout-s", type=float, default=60.0, show_default=True)
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A hyperparameter.")
+@click.option("--update-format", type=click.Choice(list(UpdateFormat)), help="Default: json.")
 @click.option("--watch/--no-watch", default=True, help="Wait for its end.", show_default=True)
 @as_json
 @pass_context
@@ -65,6 +67,7 @@ def start(
     k_of_n: int | None,
     timeout_s: float,
     params: tuple[str, ...],
+    update_format: str | None,
     watch: bool,
     as_json: bool,
 ) -> None:
@@ -87,6 +90,7 @@ def start(
                 "hyperparams": dict(_hyperparam(param) for param in params),
                 "k_of_n": k_of_n or len(names),
                 "timeout_s": timeout_s,
+                "update_format": update_format,
             }
             message = RoundStart.decode(json.dumps(document).encode())
         operator.start_round(message)

@@ -17,6 +17,7 @@ from typing import Final
 
 from propeller_fl.config import CoordinatorConfig
 from propeller_fl.coordinator._aggregation import MadeModel, aggregate, completion
+from propeller_fl.coordinator._bases import Bases
 from propeller_fl.coordinator._outgoing import Ack, Outgoing
 from propeller_fl.coordinator._pruning import Pruner
 from propeller_fl.coordinator._reading import ReadUpdate, UnreadableUpdate, read_update
@@ -49,9 +50,12 @@ from propeller_fl.wire import (
     Outcome,
     Phase,
     Reason,
+    Tensors,
     Topics,
+    Update,
     flatten,
     model_version,
+    shapes_of,
 )
 
 _log = logging.getLogger(__name__)
@@ -74,6 +78,7 @@ class Engine:
         self._store = store
         self._voice = Voice(topics)
         self._pruner = Pruner(topics, config.keep_rounds, store)
+        self._bases = Bases(store)
         self._rounds: dict[str, Round] = {}  # those that have not ended
         self._starts = Starts(config, store, self._voice, lambda: self._rounds.values())
         self._ended: OrderedDict[str, Round] = OrderedDict()  # the last few that have
@@ -145,6 +150,7 @@ class Engine:
         except BaseException:
             self._rounds, self._starts.waiting = rounds, waiting
             self._ended.clear()
+            self._bases.forget()
             self._voice.forget()
             self._pruner.wake()
             raise
@@ -195,17 +201,36 @@ class Engine:
         if named is not None and self._pruner.is_old(named) and not self._starts.wants(uri):
             return
         self._store.put_model(uri, payload, None)
+        self._bases.forget()
         self._pruner.wake()
 
     def _on_update(self, payload: bytes, now_s: float) -> None:
         sha256 = hashlib.sha256(payload).hexdigest()
-        match read_update(payload, sha256, self._config.max_update_bytes):
+        match read_update(payload, sha256, self._config.max_update_bytes, self._base_of):
             case UnreadableUpdate("", _, reason, detail) | UnreadableUpdate(_, "", reason, detail):
                 _log.warning("update of nobody refused: %s: %s", reason, detail)
             case UnreadableUpdate(round_id, proplet_id, reason, detail):
                 self._happen(round_id, UpdateUnreadable(proplet_id, sha256, reason, detail), now_s)
             case ReadUpdate(facts) as read:
                 self._happen(facts.round_id, UpdateArrived(facts), now_s, read)
+
+    def _base_of(self, update: Update) -> Tensors | None:
+        """The model that ``update`` was trained from, as the store has it, or ``None`` where the
+        rules refuse the update for its round, its base model or its shapes."""
+        round_ = self._rounds.get(update.round_id)
+        if (
+            round_ is None
+            or update.base_model_uri != round_.opening.start.model_uri
+            or update.shapes != round_.opening.base_shapes
+        ):
+            return None
+        base = self._bases.find(update.base_model_uri)
+        if base is None or shapes_of(base) != update.shapes:
+            raise MessageError(
+                Reason.STALE_BASE_MODEL,
+                f"{update.base_model_uri} has become another model since the round was opened",
+            )
+        return base
 
     # --- rounds
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from propeller_fl.errors import MessageError
 from propeller_fl.rounds import UpdateFacts
-from propeller_fl.wire import Reason, Tensors, Update, UpdateSender, shapes_of
+from propeller_fl.wire import Reason, Tensors, Update, UpdateSender
 
 MAX_METRICS: Final = 256
 """Metrics that one update may report."""
@@ -19,7 +19,11 @@ _MAX_DETAIL_CHARS: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class ReadUpdate:
-    """A well-formed update: what the rules judge, and what is kept if they accept it."""
+    """A well-formed update: what the rules judge, and what is kept if they accept it.
+
+    ``tensors`` are empty where the update holds differences and nobody knows to what: the rules
+    refuse such an update.
+    """
 
     facts: UpdateFacts
     metrics: Mapping[str, float]
@@ -36,8 +40,17 @@ class UnreadableUpdate:
     detail: str
 
 
-def read_update(payload: bytes, sha256: str, max_bytes: int) -> ReadUpdate | UnreadableUpdate:
-    """Read a forwarded update; ``sha256`` is that of ``payload``."""
+def read_update(
+    payload: bytes,
+    sha256: str,
+    max_bytes: int,
+    base_of: Callable[[Update], Tensors | None] = lambda update: None,
+) -> ReadUpdate | UnreadableUpdate:
+    """Read a forwarded update; ``sha256`` is that of ``payload``.
+
+    ``base_of`` gives the model an update was trained from, or ``None`` when the rules are going to
+    refuse the update anyway: by its round, its base model or its shapes.
+    """
     try:
         if len(payload) > max_bytes:
             raise MessageError(
@@ -47,6 +60,10 @@ def read_update(payload: bytes, sha256: str, max_bytes: int) -> ReadUpdate | Unr
         if not update.proplet_id:
             raise MessageError(Reason.MISSING_FIELD, "proplet_id is missing", field="proplet_id")
         _check_metrics(update.metrics)
+        tensors = update.tensors
+        if update.deltas:
+            base = base_of(update)
+            tensors = update.on(base) if base is not None else {}
     except MessageError as err:
         return _unreadable(payload, err)
     facts = UpdateFacts(
@@ -54,11 +71,11 @@ def read_update(payload: bytes, sha256: str, max_bytes: int) -> ReadUpdate | Unr
         proplet_id=update.proplet_id,
         base_model_uri=update.base_model_uri,
         num_samples=update.num_samples,
-        shapes=shapes_of(update.tensors),
+        shapes=update.shapes,
         sha256=sha256,
         size_bytes=len(payload),
     )
-    return ReadUpdate(facts, update.metrics, update.tensors)
+    return ReadUpdate(facts, update.metrics, tensors)
 
 
 def _check_metrics(metrics: Mapping[str, float]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from propeller_fl.errors import MessageError
-from propeller_fl.wire import Format, Reason, decode_document, format_of
+from propeller_fl.wire import UPDATE_LABELS, Format, Reason, decode_update, format_of
 
 _BLANKS: Final = b" \t\r\n"
 _CBOR_MAP: Final = 0xA0  # plus the number of members,
@@ -16,6 +16,8 @@ _CBOR_MAP_LAST: Final = 0xB7  # up to 23; from there on it takes more than this 
 _CBOR_MAP_UNENDED: Final = 0xBF
 _CBOR_TEXT: Final = 0x60
 _CBOR_TEXT_U8: Final = 0x78
+_CBOR_LABEL_LAST: Final = 0x17  # a key up to here is a label, and itself
+_SENDER_LABEL: Final = next(key for key, name in UPDATE_LABELS.items() if name == "proplet_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ def prepare_update(stdout: bytes, round_id: str, proplet_id: str) -> Output:
             Reason.UNDECODABLE, "the module wrote no update", hint="it belongs on stdout"
         )
     try:
-        document = decode_document(stdout)
+        document = decode_update(stdout)
     except MessageError as error:
         raise MessageError(
             error.reason, f"the module's output is no update: {error.args[0]}", hint=error.hint
@@ -79,7 +81,9 @@ def _with_sender(stdout: bytes, proplet_id: str) -> bytes:
         head += 1
     elif head != _CBOR_MAP_UNENDED:
         raise _unreadable("has more members than an update does")
-    return bytes([head]) + _cbor_text("proplet_id") + _cbor_text(proplet_id) + stdout[1:]
+    labelled = stdout[1] <= _CBOR_LABEL_LAST  # as the other members are: it is shorter
+    key = bytes([_SENDER_LABEL]) if labelled else _cbor_text("proplet_id")
+    return bytes([head]) + key + _cbor_text(proplet_id) + stdout[1:]
 
 
 def _unreadable(what: str) -> MessageError:

@@ -12,6 +12,8 @@ from propeller_fl.wire._control_messages import (
     TaskStart,
     TaskStop,
 )
+from propeller_fl.wire._labels import UPDATE_LABELS
+from propeller_fl.wire._quantised import Delta
 from propeller_fl.wire._reasons import Reason
 from propeller_fl.wire._round_messages import (
     MAX_VERSION,
@@ -26,7 +28,9 @@ from propeller_fl.wire._round_messages import (
     Scalar,
     Update,
     UpdateAck,
+    UpdateFormat,
     UpdateSender,
+    decode_update,
 )
 from propeller_fl.wire._tensors import (
     Shapes,
@@ -51,8 +55,10 @@ from propeller_fl.wire._topics import (
 
 __all__ = [
     "MAX_VERSION",
+    "UPDATE_LABELS",
     "AckStatus",
     "Alive",
+    "Delta",
     "Discovery",
     "Format",
     "LaunchReport",
@@ -75,11 +81,13 @@ __all__ = [
     "Topics",
     "Update",
     "UpdateAck",
+    "UpdateFormat",
     "UpdateSender",
     "check_id",
     "check_shapes",
     "decode_document",
     "decode_tensors",
+    "decode_update",
     "encode_document",
     "flatten",
     "format_of",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ import cbor2
 import numpy as np
 
 from propeller_fl.errors import MessageError
+from propeller_fl.wire._labels import with_names
 from propeller_fl.wire._reasons import Reason
 
 MAX_DEPTH: Final = 64
@@ -67,12 +69,13 @@ def format_of(data: bytes) -> Format:
     return Format.CBOR if data and 0xA0 <= data[0] <= 0xBF else Format.JSON
 
 
-def decode_document(data: bytes) -> dict[str, Any]:
+def decode_document(data: bytes, labels: Mapping[int, str] | None = None) -> dict[str, Any]:
     """Decode one map with text keys; typed arrays come out as ``ndarray`` of their own dtype.
 
+    With ``labels``, the outermost map of a CBOR document may have those in the place of names.
     Raises :class:`MessageError` (``undecodable``) for anything else, however malformed.
     """
-    value = _decode_cbor(data) if format_of(data) is Format.CBOR else _decode_json(data)
+    value = _decode_cbor(data, labels) if format_of(data) is Format.CBOR else _decode_json(data)
     if not isinstance(value, dict):
         raise _undecodable(f"it is a {type(value).__name__}, not an object")
     return value
@@ -106,7 +109,7 @@ def _decode_json(data: bytes) -> Any:
         raise _undecodable(f"not JSON: {err}") from None
 
 
-def _decode_cbor(data: bytes) -> Any:
+def _decode_cbor(data: bytes, labels: Mapping[int, str] | None) -> Any:
     try:
         stream = io.BytesIO(data)
         value = cbor2.CBORDecoder(
@@ -125,6 +128,8 @@ def _decode_cbor(data: bytes) -> Any:
         if isinstance(err.__cause__, MessageError):  # ours, from the tag hook
             raise err.__cause__ from None
         raise _undecodable(f"not CBOR: {err}") from None
+    if labels is not None:
+        value = with_names(value, labels)
     _check_plain(value)
     return value
 

@@ -12,8 +12,17 @@ from typing import Any, Final
 from propeller_fl.errors import MessageError
 from propeller_fl.wire._codecs import Format, decode_document, encode_document
 from propeller_fl.wire._fields import Fields, shown
+from propeller_fl.wire._labels import UPDATE_LABELS
+from propeller_fl.wire._quantised import Delta, is_delta
 from propeller_fl.wire._reasons import Reason
-from propeller_fl.wire._tensors import Tensors, decode_tensors
+from propeller_fl.wire._tensors import (
+    Shapes,
+    Tensors,
+    check_name,
+    check_shapes,
+    decode_tensors,
+    shapes_of,
+)
 from propeller_fl.wire._topics import check_id, is_sha256
 
 MAX_PARTICIPANTS: Final = 100_000
@@ -29,6 +38,21 @@ class Mode(StrEnum):
 
     TRAIN = "train"
     EVALUATE = "evaluate"
+
+
+class UpdateFormat(StrEnum):
+    """What proplets are asked to write. A reader tells by the document and takes any of them.
+
+    JSON        numbers as text
+    CBOR        float32
+    FLOAT16     CBOR with half the bytes a number and labels for names
+    INT8_DELTA  CBOR with a byte or less a number: the difference to the base model
+    """
+
+    JSON = "json"
+    CBOR = "cbor"
+    FLOAT16 = "float16"
+    INT8_DELTA = "int8-delta"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +72,7 @@ class RoundStart:
     timeout_s: float
     min_updates: int = 1
     strategy: str = "fedavg"
-    update_format: Format = Format.JSON
+    update_format: UpdateFormat = UpdateFormat.JSON
     mode: Mode = Mode.TRAIN
     image_sha256: str = ""
     strategy_args: Mapping[str, Scalar] = field(default_factory=dict)
@@ -69,7 +93,7 @@ class RoundStart:
             timeout_s=fields.number("timeout_s"),
             min_updates=fields.integer("min_updates", 1, low=1, high=k_of_n),
             strategy=fields.text("strategy", "fedavg", max_chars=64),
-            update_format=fields.choice("update_format", Format, Format.JSON),
+            update_format=fields.choice("update_format", UpdateFormat, UpdateFormat.JSON),
             mode=fields.choice("mode", Mode, Mode.TRAIN),
             image_sha256=fields.text("image_sha256", "", max_chars=64),
             strategy_args=_flat("strategy_args", fields.mapping("strategy_args", {})),
@@ -105,9 +129,18 @@ class RoundStart:
         return hashlib.sha256(self.encode()).hexdigest()
 
 
+def decode_update(data: bytes) -> dict[str, Any]:
+    """:func:`decode_document` for an update, whose members may have labels in the place of names.
+
+    Raises :class:`MessageError` (``undecodable``).
+    """
+    return decode_document(data, UPDATE_LABELS)
+
+
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What one proplet has learned: a whole model (float32), not a difference.
+    """What one proplet has learned: a whole model, tensor by tensor either as it is (``tensors``,
+    float32) or as its difference to the base model (``deltas``).
 
     An evaluation has metrics and no tensors.
     """
@@ -118,19 +151,47 @@ class Update:
     num_samples: int
     metrics: Mapping[str, float]
     tensors: Tensors
+    deltas: Mapping[str, Delta] = field(default_factory=dict)
 
     @classmethod
     def decode(cls, data: bytes) -> Update:
         """Raises :class:`MessageError`; ``proplet_id`` may be absent and is then empty."""
-        fields = Fields(decode_document(data))
+        fields = Fields(decode_update(data))
+        update = fields.mapping("update")
+        deltas = {
+            check_name(name, "update"): Delta.parse(value, f"update.{name}")
+            for name, value in update.items()
+            if is_delta(value)
+        }
+        whole = {name: value for name, value in update.items() if name not in deltas}
         return cls(
             round_id=fields.id("round_id"),
             proplet_id=fields.id("proplet_id", ""),
             base_model_uri=fields.text("base_model_uri", max_chars=256),
             num_samples=_num_samples(fields),
             metrics=fields.scalars("metrics"),
-            tensors=decode_tensors(fields.mapping("update"), "update", empty=True),
+            tensors=decode_tensors(whole, "update", empty=True),
+            deltas=deltas,
         )
+
+    @property
+    def shapes(self) -> Shapes:
+        """The shape of each tensor, whole or not."""
+        return shapes_of(self.tensors) | {name: delta.shape for name, delta in self.deltas.items()}
+
+    def on(self, base: Tensors) -> Tensors:
+        """The whole model in float32, with ``deltas`` added to the tensors of ``base``.
+
+        Raises :class:`TensorError` when ``base`` has other tensors or shapes, a difference cannot
+        be read, or a sum is not finite.
+        """
+        check_shapes(self.shapes, shapes_of(base))
+        return {
+            name: self.deltas[name].added_to(array, f"update.{name}")
+            if name in self.deltas
+            else self.tensors[name]
+            for name, array in base.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +204,7 @@ class UpdateSender:
     @classmethod
     def decode(cls, data: bytes) -> UpdateSender:
         """Raises :class:`MessageError` for a document without a readable sender."""
-        fields = Fields(decode_document(data))
+        fields = Fields(decode_update(data))
         return cls(fields.id("round_id"), fields.id("proplet_id", ""))
 
 

@@ -36,7 +36,9 @@ def decode_tensors(value: Any, field: str, *, empty: bool = False) -> Tensors:
         raise TensorError(
             Reason.BAD_FIELD, f"{field} is not a map of tensors", field=field, hint="name → array"
         )
-    return {_name(name, field): _tensor(item, f"{field}.{name}") for name, item in value.items()}
+    return {
+        check_name(name, field): _tensor(item, f"{field}.{name}") for name, item in value.items()
+    }
 
 
 def shapes_of(tensors: Mapping[str, NDArray[Any]]) -> Shapes:
@@ -89,7 +91,8 @@ def unflatten(vector: NDArray[Any], shapes: Mapping[str, tuple[int, ...]]) -> Te
     return tensors
 
 
-def _name(name: Any, field: str) -> str:
+def check_name(name: Any, field: str) -> str:
+    """Return ``name`` if a tensor may be called so; raise :class:`TensorError` if not."""
     if isinstance(name, str) and 0 < len(name) <= MAX_NAME_CHARS and name.isprintable():
         return name
     raise TensorError(
