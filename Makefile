@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test faults simulate fuzz lint format firmware-test clean
+.PHONY: help demo test flower faults simulate fuzz lint format firmware-test clean
 
 help:
 	@echo "make demo           train on digits with ten proplets and show how it goes"
 	@echo "make test           lint, types and every test this machine can run"
+	@echo "make flower         install Flower beside us, so that make test compares strategies with its"
 	@echo "make faults         kill every process some hundred times; nothing may be lost"
 	@echo "make simulate       run the coordinator through 100,000 seeded schedules of faults"
 	@echo "make fuzz           give every decoder and both Wasm runtimes a million inputs each"
@@ -29,6 +30,15 @@ demo: $(VENV)/installed-demo
 
 test: $(VENV)/installed-dev lint
 	$(BIN)/pytest -n 4
+
+# Flower's versions of what we need are not Flower's of everything: an environment of its own.
+FLOWER := tests/learn/flower/requirements.txt
+flower: .venv-flower/installed
+.venv-flower/installed: $(FLOWER)
+	@echo "installing Flower into .venv-flower"
+	@test -x .venv-flower/bin/python || $(PYTHON) -m venv .venv-flower
+	@.venv-flower/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(FLOWER)
+	@touch $@
 
 # Some hundreds of SIGKILLs, floods and ten minutes of partition, side by side since most of it waits;
 # about a quarter of an hour on two cores.
@@ -57,4 +67,4 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff format
 
 clean:
-	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-flower demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -119,6 +119,14 @@ def test_a_round_that_is_complete(tmp_path: Path) -> None:
     ]
 
 
+def test_a_strategy_other_than_the_usual_is_told_with_its_arguments(tmp_path: Path) -> None:
+    args = {"lr": 0.2, "tau": 0.01}
+    Record(tmp_path, start("r-1", strategy="fedadam", strategy_args=args)).close()
+    assert told(tmp_path, "r-1")[2] == "  updates become a model by fedadam, lr=0.2, tau=0.01"
+    [shown] = [json.loads(invoke(tmp_path, "round", "show", "r-1", "--json").output)["start"]]
+    assert (shown["strategy"], shown["strategy_args"]) == ("fedadam", args)
+
+
 def test_a_round_that_ended_at_its_deadline(tmp_path: Path) -> None:
     record = Record(tmp_path, start("r-1"))
     record.update("a", 0.5)

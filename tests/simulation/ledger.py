@@ -52,6 +52,8 @@ class Ledger:
         self.rounds: dict[str, Known] = {}
         self.models: dict[int, bytes] = {}  # those that rounds made, by version
         self._digests: dict[str, str] = {}  # of every model there ever was, by topic
+        self._bodies: dict[str, tuple[bytes, bool]] = {}  # as they are now; whether a round's own
+        self._velocities: dict[tuple[str, float, float], list[float]] = {}  # by topic, lr, momentum
         self.answered: set[tuple[str, str]] = set()  # starts, by round and digest
         self.acked: dict[tuple[str, str], str] = {}  # accepted updates, by round and proplet
         self._sent: dict[str, bytes] = {}  # updates on their way to the coordinator, by digest
@@ -101,6 +103,7 @@ class Ledger:
             "SELECT uri, version, round_id, sha256, body FROM models WHERE version IS NOT NULL"
         ):
             self._digests[uri] = sha256
+            self._bodies[uri] = body, round_id is not None
             highest = max(highest, version)
             if round_id is None:
                 continue
@@ -210,11 +213,30 @@ class Ledger:
         if made is not None:
             version, body = made
             self._claim(complete["model_version"] == version, "round %s: version", round_id)
-            self._claim(body == fedavg(updates, version), "model %s is not the mean", version)
+            self._claim(
+                body == self._model(start, updates, version),
+                "model %s is not what its strategy makes",
+                version,
+            )
             sha256 = hashlib.sha256(body).hexdigest()
         else:
             sha256 = self._digests[start["model_uri"]]
         self._claim(complete["sha256"] == sha256, "round %s: digest of its model", round_id)
+
+    def _model(self, start: dict[str, Any], updates: list[Any], version: int) -> bytes:
+        """What the round's strategy makes of its updates."""
+        if start["strategy"] == "fedavg":
+            return fedavg(updates, version)
+        uri, args = start["model_uri"], start["strategy_args"]
+        lr, momentum = args["lr"], args["momentum"]
+        body, is_ours = self._bodies[uri]
+        document = json.loads(body)
+        base = [float(np.float32(value)) for value in (*document["w"], document["b"])]
+        # what was forgotten, and has come back from the broker, has lost its velocity
+        before = self._velocities.get((uri, lr, momentum), []) if is_ours else []
+        model, velocity = fedavgm(base, updates, before, lr, momentum)
+        self._velocities[f"fl/models/global_model_v{version}", lr, momentum] = velocity
+        return as_document(model, version)
 
     def _look_at_gone(self, known: Known, digest: str | None) -> None:
         round_id = known.start["round_id"]
@@ -359,5 +381,27 @@ def fedavg(updates: list[Any], version: int) -> bytes:
         / sum(weights)
         for column in zip(*vectors, strict=True)
     ]
-    *w, b = (str(np.float32(mean)) for mean in means)
+    return as_document(means, version)
+
+
+def fedavgm(
+    base: list[float], updates: list[Any], before: list[float], lr: float, momentum: float
+) -> tuple[list[float], list[float]]:
+    """The model and its velocity, one number at a time."""
+    vectors = [np.frombuffer(vector, "<f4").tolist() for *_, vector in updates]
+    weights = [samples for _, _, samples, _ in updates]
+    model, velocity = [], []
+    for position, start in enumerate(base):
+        change = 0.0
+        for vector, weight in zip(vectors, weights, strict=True):
+            change += (vector[position] - start) * weight
+        change /= sum(weights)
+        velocity.append(change + momentum * before[position] if before else change)
+        model.append(start + lr * velocity[-1])
+    return model, velocity
+
+
+def as_document(numbers: list[float], version: int) -> bytes:
+    """As it is published."""
+    *w, b = (str(np.float32(number)) for number in numbers)
     return f'{{"w":[{",".join(w)}],"b":{b},"version":{version}}}'.encode()

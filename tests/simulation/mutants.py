@@ -11,7 +11,7 @@ from propeller_fl.coordinator import Ack, Engine, Outgoing
 from propeller_fl.errors import StoreError
 from propeller_fl.link import Incoming
 from propeller_fl.rounds import Round, UpdateFacts
-from propeller_fl.store import KnownRound, Owed, PruneBudget, RoundStore
+from propeller_fl.store import KeptState, KnownRound, Owed, PruneBudget, RoundStore
 from propeller_fl.wire import Phase, Tensor
 from tests.simulation.process import Subject
 
@@ -211,6 +211,26 @@ class MixesUpSamples(RoundStore):
         super().keep_update(update, metrics, vector, at_s)
 
 
+class RemembersInMemory(RoundStore):
+    """What a strategy remembers is forgotten with the process."""
+
+    def put_strategy_state(self, uri: str, strategy_sha256: str, state: KeptState) -> None:
+        self.__dict__.setdefault("states", {})[uri, strategy_sha256] = state
+
+    def strategy_state(self, uri: str, strategy_sha256: str) -> KeptState | None:
+        return self.__dict__.get("states", {}).get((uri, strategy_sha256))
+
+
+class RemembersForAnyone(RoundStore):
+    """A strategy goes on from what the same one with other arguments has left."""
+
+    def strategy_state(self, uri: str, strategy_sha256: str) -> KeptState | None:
+        row = self._db.execute(
+            "SELECT strategy_sha256 FROM strategy_states WHERE uri = ?", uri
+        ).fetchone()
+        return super().strategy_state(uri, row[0]) if row else None
+
+
 _ENGINES: Final[tuple[type[Engine], ...]] = (
     AcknowledgesFirst,
     LosesWaitingStarts,
@@ -233,6 +253,8 @@ _STORES: Final[tuple[type[RoundStore], ...]] = (
     PrunesTooMuch,
     PrunesBases,
     MixesUpSamples,
+    RemembersInMemory,
+    RemembersForAnyone,
 )
 MUTANTS: Final = {
     **{kind.__name__: Subject(engine=kind) for kind in _ENGINES},

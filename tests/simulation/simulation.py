@@ -29,6 +29,8 @@ PATIENCE_S = 300.0
 
 V0 = b'{"w":[0.5,-0.5],"b":0.0,"version":0}'
 NAMES = ("a", "b", "c", "d")
+MOMENTA = ({"lr": 1.0, "momentum": 0.5}, {"lr": 0.75, "momentum": 0.875})
+"""What rounds with a strategy that remembers ask of it."""
 
 
 class Simulation:
@@ -144,6 +146,8 @@ class Simulation:
             "min_updates": rng.randint(1, k_of_n),
             "mode": "evaluate" if rng.random() < 0.1 else "train",
         }
+        if rng.random() < 0.5:
+            start |= {"strategy": "fedavgm", "strategy_args": rng.choice(MOMENTA)}
         if rng.random() < 0.05:
             start["k_of_n"] = 0
         return start

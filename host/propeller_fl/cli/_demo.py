@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from propeller_fl import demo as demo_
-from propeller_fl.cli._context import fails_clearly
+from propeller_fl import learn
+from propeller_fl.cli._context import fails_clearly, named_values
 from propeller_fl.errors import ConfigError
 
 
@@ -20,6 +21,8 @@ from propeller_fl.errors import ConfigError
 @click.option("--hidden", default=32, show_default=True, help="Hidden units; 0: plain softmax.")
 @click.option("--epochs", default=5, show_default=True)
 @click.option("--lr", default=0.5, show_default=True)
+@click.option("--strategy", default="fedavg", show_default=True, help="docs/strategies.md")
+@click.option("--strategy-arg", "strategy_args", multiple=True, metavar="NAME=VALUE")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--target", default=0.95, show_default=True, help="Accuracy that makes it status 0.")
 @click.option("--processes", is_flag=True, help="Give each proplet its own process.")
@@ -41,6 +44,8 @@ def demo(
     hidden: int,
     epochs: int,
     lr: float,
+    strategy: str,
+    strategy_args: tuple[str, ...],
     seed: int,
     target: float,
     processes: bool,
@@ -64,6 +69,8 @@ def demo(
         hidden=hidden,
         epochs=epochs,
         lr=lr,
+        strategy=strategy,
+        strategy_args=named_values("--strategy-arg", strategy_args),
         seed=seed,
         target=target,
         own_processes=processes,
@@ -71,6 +78,7 @@ def demo(
         devices=devices if board else 0,
         timeout_s=timeout_s,
     )
+    learn.strategy(plan.strategy, plan.strategy_args)  # refused before anything is started
     logging.getLogger("propeller_fl").setLevel(logging.ERROR)
     view = demo_.make_view()
     with view.showing():

@@ -15,12 +15,14 @@ from propeller_fl.cli._context import (
     Context,
     as_json,
     fails_clearly,
+    named_values,
     pass_context,
     print_json,
     print_table,
 )
 from propeller_fl.cli._round_story import stamp, tell
 from propeller_fl.errors import RequestError
+from propeller_fl.learn import strategy_arguments, strategy_names
 from propeller_fl.log import printable
 from propeller_fl.operator import Operator, RoundEvent
 from propeller_fl.rounds import Round
@@ -53,6 +55,13 @@ def group() -> None:
 @click.option("--timeout-s", type=float, default=60.0, show_default=True)
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A hyperparameter.")
 @click.option("--update-format", type=click.Choice(list(UpdateFormat)), help="Default: json.")
+@click.option(
+    "--min-updates", type=int, default=1, show_default=True, help="Fewest that make a model."
+)
+@click.option("--strategy", default="fedavg", show_default=True, help="How they become one.")
+@click.option(
+    "--strategy-arg", "strategy_args", multiple=True, metavar="NAME=VALUE", help="… and with what."
+)
 @click.option("--watch/--no-watch", default=True, help="Wait for its end.", show_default=True)
 @as_json
 @pass_context
@@ -68,6 +77,9 @@ def start(
     timeout_s: float,
     params: tuple[str, ...],
     update_format: str | None,
+    min_updates: int,
+    strategy: str,
+    strategy_args: tuple[str, ...],
     watch: bool,
     as_json: bool,
 ) -> None:
@@ -87,10 +99,13 @@ def start(
                 "model_uri": model_uri or _newest_model(operator),
                 "task_wasm_image": image,
                 "participants": names,
-                "hyperparams": dict(_hyperparam(param) for param in params),
+                "hyperparams": named_values("--param", params),
                 "k_of_n": k_of_n or len(names),
                 "timeout_s": timeout_s,
                 "update_format": update_format,
+                "min_updates": min_updates,
+                "strategy": strategy,
+                "strategy_args": named_values("--strategy-arg", strategy_args),
             }
             message = RoundStart.decode(json.dumps(document).encode())
         operator.start_round(message)
@@ -173,6 +188,34 @@ def show(context: Context, round_id: str, as_json: bool) -> None:
         click.echo(printable(text))
 
 
+@group.command()
+@as_json
+@fails_clearly
+def strategies(as_json: bool) -> None:
+    """The strategies there are, built in and of installed packages, with their arguments."""
+    found = {name: strategy_arguments(name) for name in strategy_names()}
+    if as_json:
+        print_json(
+            {
+                name: {
+                    key: {"default": default, "wanted": argument.wanted}
+                    for key, (argument, default) in known.items()
+                }
+                for name, known in found.items()
+            }
+        )
+        return
+    rows = [
+        [name, key, default, argument.wanted]
+        for name, known in found.items()
+        for key, (argument, default) in known.items()
+    ]
+    rows += [[name, "", "", ""] for name, known in found.items() if not known]
+    order = list(found)
+    rows.sort(key=lambda row: order.index(row[0]))
+    print_table(["strategy", "argument", "default", "takes"], rows)
+
+
 def _unknown(round_id: str, known: KnownRound | None) -> RequestError:
     if known is not None:
         return RequestError(
@@ -233,16 +276,6 @@ def _newest_model(operator: Operator) -> str:
     if not versions:
         raise RequestError("there is no global model", hint="is a model server running?")
     return f"fl/models/global_model_v{max(versions)}"
-
-
-def _hyperparam(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise click.UsageError(f"--param {text!r} has no =")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
 
 
 def _open_store(context: Context) -> RoundStore:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from propeller_fl import datasets
 from propeller_fl.datasets import Dataset
 from propeller_fl.errors import ConfigError
-from propeller_fl.wire import Format
+from propeller_fl.wire import Format, Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class DemoPlan:
     epochs: int = 5
     lr: float = 0.5
     batch_size: int = 16
+    strategy: str = "fedavg"
+    strategy_args: Mapping[str, Scalar] = field(default_factory=dict)
     seed: int = 0
     timeout_s: float = 60.0
     target: float = 0.95

@@ -144,6 +144,8 @@ def _round(
         "k_of_n": len(participants),
         "timeout_s": plan.timeout_s,
         "update_format": plan.update_format,
+        "strategy": plan.strategy,
+        "strategy_args": dict(plan.strategy_args),
     }
     start = RoundStart.decode(json.dumps(document).encode())
     onlooker.round_started(number, participants)

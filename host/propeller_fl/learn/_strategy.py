@@ -212,7 +212,10 @@ def mean_change(base: Vector, updates: Updates) -> NDArray[np.float64]:
 
     The differences are averaged and not the models: a float32 mean, less the base, would have lost
     most of its digits where the two are close, and methods that divide by its size would see it.
+    Raises :class:`StrategyError` when there is no update, or one without samples.
     """
+    if min(updates.weights, default=0) < 1:
+        raise StrategyError("an update without samples has no part in a mean")
     total = np.zeros(base.size)
     for vector, weight in zip(updates.vectors(), updates.weights, strict=True):
         for start in range(0, base.size, _BLOCK):
