@@ -15,7 +15,7 @@ import cbor2
 import numpy as np
 
 from propeller_fl.datasets import load
-from propeller_fl.wire import Format, encode_document
+from propeller_fl.wire import Format, UpdateFormat, encode_document
 from tests.wasm_client.golden import FOLDER, Case
 from tests.wasm_client.modules import image_of
 from tests.wasm_client.wasmtime_run import WasmtimeRunner
@@ -86,6 +86,15 @@ def successes() -> list[Case]:
                 env = ENV | {"FL_MODE": mode, "FL_UPDATE_FORMAT": form.value}
                 found.append(Case(f"{kind}-{mode}-{form.value}", env, files, 0, b"", ""))
 
+    for kind, (model, data) in kinds.items():
+        files = {
+            name: encode_document(document, Format.CBOR)
+            for name, document in (("model", model), ("data", data))
+        }
+        for compact in (UpdateFormat.FLOAT16, UpdateFormat.INT8_DELTA):
+            env = ENV | {"FL_UPDATE_FORMAT": compact.value}
+            found.append(Case(f"{kind}-train-{compact}", env, files, 0, b"", ""))
+
     model, data = kinds["linear"]
     files = {
         "model": encode_document(model, Format.JSON),
@@ -108,6 +117,37 @@ def successes() -> list[Case]:
             "warning: HYPERPARAMS: momentum is not known here\n"
             "warning: HYPERPARAMS: optimizer is not known here\n",
             HYPERPARAMS='{"momentum":0.9,"lr":0.5,"optimizer":"sgd"}',
+        ),
+        linear("int8-delta-of-a-model-in-json", FL_UPDATE_FORMAT="int8-delta"),
+        linear("evaluate-int8-delta", FL_UPDATE_FORMAT="int8-delta", FL_MODE="evaluate"),
+        linear("float16-without-proplet-id", FL_UPDATE_FORMAT="float16", PROPLET_ID=""),
+        Case(
+            "linear-float16-with-a-tensor-beyond-it",  # 65520 would round to infinity
+            ENV | {"FL_UPDATE_FORMAT": "float16", "HYPERPARAMS": '{"lr":1e-6}'},
+            files | {"model": b'{"w":[65519.9,-65520,1e-8],"b":0.1}'},
+            0,
+            b"",
+            "",
+        ),
+        Case(
+            "linear-int8-delta-beyond-float32",  # of which the sum of magnitudes is
+            ENV
+            | {
+                "FL_UPDATE_FORMAT": "int8-delta",
+                "HYPERPARAMS": '{"epochs":1,"lr":1,"batch_size":1}',
+            },
+            {"model": b'{"w":[0,0,0],"b":0}', "data": b'{"x":[[3e38,3e38,3e38]],"y":[1]}'},
+            0,
+            b"",
+            "",
+        ),
+        Case(
+            "linear-int8-delta-of-nothing",
+            ENV | {"FL_UPDATE_FORMAT": "int8-delta"},
+            {"model": files["model"], "data": b'{"x":[[0,0,0]],"y":[1]}'},
+            0,
+            b"",
+            "",
         ),
         Case(
             "linear-from-environment",
@@ -138,6 +178,23 @@ def successes() -> list[Case]:
                         "x_scale": -1,
                     }
                 ),
+            },
+            0,
+            b"",
+            "",
+        ),
+        Case(
+            "softmax-largest-int8-delta",
+            ENV
+            | {
+                "ROUND_ID": "round-20261128-041500",
+                "PROPLET_ID": "greenhouse-7-north-3",
+                "HYPERPARAMS": '{"epochs":2,"lr":0.5,"batch_size":16,"mu":0.01}',
+                "FL_UPDATE_FORMAT": "int8-delta",
+            },
+            {
+                "model": encode_document(layered(64, 32, 10), Format.CBOR),
+                "data": encode_document(digits(135), Format.CBOR),
             },
             0,
             b"",
@@ -195,7 +252,7 @@ def failures() -> list[Case]:
     bad("mode", 'FL_MODE is "test", not train or evaluate', env={"FL_MODE": "test"})
     bad(
         "update-format",
-        'FL_UPDATE_FORMAT is "CBOR", not json or cbor',
+        'FL_UPDATE_FORMAT is "CBOR", not json, cbor, float16 or int8-delta',
         env={"FL_UPDATE_FORMAT": "CBOR"},
     )
     for name, seed in (("seed", "-1"), ("seed-too-large", "4294967296")):

@@ -14,6 +14,7 @@
 #include "fl_random.h"
 #include "fl_report.h"
 #include "fl_sgd.h"
+#include "fl_sink.h"
 #include "fl_tensors.h"
 #include "fl_update.h"
 

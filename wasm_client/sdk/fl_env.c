@@ -75,18 +75,21 @@ static const char *checked_id(const char *name, const char *value)
     return value;
 }
 
-/* Whether the variable is `second`, where `first` is the default and the only other choice. */
-static bool is_second(const char *name, const char *first, const char *second)
+/* Which of the choices the variable is; the first when it is not set. `all` lists them in words. */
+static uint32_t choice(const char *name, const char *const *choices, uint32_t count,
+                       const char *all)
 {
     const char *value = fl_env(name);
 
-    if (value == NULL || fl_equal(value, first)) {
-        return false;
+    if (value == NULL) {
+        return 0;
     }
-    if (!fl_equal(value, second)) {
-        fl_fail("%s is \"%s\", not %s or %s", name, value, first, second);
+    for (uint32_t i = 0; i < count; i++) {
+        if (fl_equal(value, choices[i])) {
+            return i;
+        }
     }
-    return true;
+    fl_fail("%s is \"%s\", not %s", name, value, all);
 }
 
 static uint32_t seed_of(const char *text)
@@ -115,14 +118,22 @@ static uint32_t hash_on(uint32_t hash, const char *text)
 
 void fl_task_read(struct fl_task *task)
 {
+    static const char *const modes[] = {"train", "evaluate"};
+    static const char *const formats[] = {
+        [FL_JSON] = "json",
+        [FL_CBOR] = "cbor",
+        [FL_FLOAT16] = "float16",
+        [FL_INT8_DELTA] = "int8-delta",
+    };
     const char *seed = fl_env("FL_SEED");
 
     task->round_id = checked_id("ROUND_ID", required("ROUND_ID"));
     task->proplet_id = checked_id("PROPLET_ID", fl_env("PROPLET_ID"));
     task->model_uri = required("MODEL_URI");
     task->hyperparams = fl_env("HYPERPARAMS");
-    task->train = !is_second("FL_MODE", "train", "evaluate");
-    task->binary = is_second("FL_UPDATE_FORMAT", "json", "cbor");
+    task->train = choice("FL_MODE", modes, 2, "train or evaluate") == 0;
+    task->format = (enum fl_update_format)choice("FL_UPDATE_FORMAT", formats, 4,
+                                                 "json, cbor, float16 or int8-delta");
     if (seed != NULL) {
         task->seed = seed_of(seed);
     } else {

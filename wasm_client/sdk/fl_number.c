@@ -50,16 +50,6 @@ static uint64_t pow10(int32_t e)
     return high << shift | low >> (64 - shift);
 }
 
-static uint32_t bits_of(float value)
-{
-    union {
-        float value;
-        uint32_t bits;
-    } view = {value};
-
-    return view.bits;
-}
-
 static float float_of(uint32_t bits)
 {
     union {
@@ -68,6 +58,18 @@ static float float_of(uint32_t bits)
     } view = {bits};
 
     return view.value;
+}
+
+uint32_t fl_half_of(float value)
+{
+    uint32_t bits = fl_bits_of(value) & 0x7fffffff;
+    uint32_t sign = fl_bits_of(value) >> 16 & 0x8000;
+
+    if (bits < 0x38800000) { /* subnormal: the last bit of a sum with 0.5 is worth 2^-24 */
+        return sign | (fl_bits_of(float_of(bits) + 0.5f) - fl_bits_of(0.5f));
+    }
+    /* A carry out of the fraction lands in the exponent, which is right. */
+    return sign | (bits - 0x38000000 + 0xfff + (bits >> 13 & 1)) >> 13;
 }
 
 uint32_t fl_format_u32(uint32_t value, char *text)
@@ -152,7 +154,7 @@ static uint32_t copy(const char *from, char *to)
 
 uint32_t fl_format_f32(float value, char *text)
 {
-    uint32_t bits = bits_of(value);
+    uint32_t bits = fl_bits_of(value);
     uint32_t magnitude = bits & 0x7fffffff;
     char digits[10];
     int32_t exponent;
@@ -259,9 +261,6 @@ float fl_decimal_to_f32(const struct fl_decimal *decimal)
 {
     uint32_t sign = decimal->negative ? 0x80000000 : 0;
 
-    if (decimal->digits < 1 << 24 && decimal->exponent == 0) {
-        return float_of(sign | bits_of((float)(uint32_t)decimal->digits));
-    }
     /* Below 10^20 * 10^-66 everything is zero, from 1 * 10^39 on everything is infinite. */
     if (decimal->digits == 0 || decimal->exponent < POW10_MIN) {
         return float_of(sign);

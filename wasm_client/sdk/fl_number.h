@@ -32,15 +32,29 @@ struct fl_decimal {
 /* The nearest float, ties to even; an infinity when it is out of range. */
 float fl_decimal_to_f32(const struct fl_decimal *decimal);
 
-/* Whether a float is neither an infinity nor NaN. */
-static inline bool fl_is_finite(float value)
+static inline uint32_t fl_bits_of(float value)
 {
     union {
         float value;
         uint32_t bits;
     } view = {value};
 
-    return (view.bits & 0x7f800000u) != 0x7f800000u;
+    return view.bits;
 }
+
+/* Whether a float is neither an infinity nor NaN. */
+static inline bool fl_is_finite(float value)
+{
+    return value - value == 0.0f; /* else it is NaN */
+}
+
+/* Whether a float16 is near: not for NaN, and not from 65520 on, which would round to infinity. */
+static inline bool fl_fits_half(float value)
+{
+    return __builtin_fabsf(value) < 65520.0f;
+}
+
+/* The bits of the nearest float16, ties to even, of a float that fits. */
+uint32_t fl_half_of(float value);
 
 #endif

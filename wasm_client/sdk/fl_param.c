@@ -14,6 +14,8 @@ void fl_param_read(struct fl_param *param, struct fl_document *model, const char
         .rank = rank,
         .value = fl_arena_floats(arena, tensor->count, name),
         .count = tensor->count,
+        .model = model,
+        .received = tensor,
     };
     memcpy(param->dims, tensor->dims, sizeof param->dims);
     fl_tensor_read(model, tensor, param->value);

@@ -18,6 +18,8 @@ struct fl_param {
     float *value;    /* as received, then trained */
     float *gradient; /* summed over a batch; NULL when evaluating */
     float *start;    /* as received; NULL unless mu is in use */
+    const struct fl_document *model; /* where fl_param_read() found it, to be read again */
+    const struct fl_tensor *received;
 };
 
 /*

@@ -2,100 +2,71 @@
 
 #include "fl_number.h"
 #include "fl_platform.h"
-
-#include <stdarg.h>
-#include <stdint.h>
-
-/* One write a line where it fits: some hosts log write by write. */
-static char line[192];
-static uint32_t line_size;
-
-static void flush(void)
-{
-    /* Where stderr cannot be written there is nobody left to tell; the exit status remains. */
-    (void)fl_platform_write(FL_STDERR, line, line_size);
-    line_size = 0;
-}
-
-static void put(char c)
-{
-    if (line_size == sizeof line) {
-        flush();
-    }
-    line[line_size++] = c;
-}
-
-static void put_all(const char *text, uint32_t size)
-{
-    for (uint32_t i = 0; i < size; i++) {
-        put(text[i]);
-    }
-}
+#include "fl_sink.h"
 
 static void put_string(const char *string)
 {
     for (; *string != '\0'; string++) {
         uint8_t c = (uint8_t)*string;
 
-        put(c < 0x20 || c == 0x7f ? '?' : *string);
+        fl_put(c < 0x20 || c == 0x7f ? '?' : c);
     }
 }
 
 /* Without the ".0" that makes it a float in JSON. */
-static void put_float(float value)
+static void put_float(uint32_t bits)
 {
+    union {
+        uint32_t bits;
+        float value;
+    } view = {bits};
     char text[FL_NUMBER_TEXT_MAX];
-    uint32_t size = fl_format_f32(value, text);
+    uint32_t size = fl_format_f32(view.value, text);
 
-    put_all(text, size > 2 && text[size - 2] == '.' && text[size - 1] == '0' ? size - 2 : size);
+    fl_put_all(text, size > 2 && text[size - 2] == '.' && text[size - 1] == '0' ? size - 2 : size);
 }
 
-static void append(const char *format, va_list values)
+static void put_line(const char *format, const fl_word *word)
 {
-    char number[FL_NUMBER_TEXT_MAX];
-
     for (; *format != '\0'; format++) {
         if (*format != '%') {
-            put(*format);
+            fl_put((uint8_t)*format);
             continue;
         }
         switch (*++format) {
         case 's':
-            put_string(va_arg(values, const char *));
+            put_string((const char *)*word++);
             break;
         case 'u':
-            put_all(number, fl_format_u32(va_arg(values, uint32_t), number));
+            fl_put_u32((uint32_t)*word++);
             break;
         case 'g':
-            put_float((float)va_arg(values, double));
+            put_float((uint32_t)*word++);
             break;
         default:
-            put(*format); /* "%%" */
+            fl_put((uint8_t)*format); /* "%%" */
             break;
         }
     }
+    fl_put('\n');
+    fl_sink_flush();
 }
 
-void fl_warn(const char *format, ...)
+void fl_warn_1(const char *format, fl_word a)
 {
-    va_list values;
-
+    fl_sink_begin(FL_STDERR);
     put_string("warning: ");
-    va_start(values, format);
-    append(format, values);
-    va_end(values);
-    put('\n');
-    flush();
+    put_line(format, &a);
 }
 
-void fl_fail(const char *format, ...)
+void fl_fail_5(const char *format, fl_word a, fl_word b, fl_word c, fl_word d, fl_word e)
 {
-    va_list values;
-
-    va_start(values, format);
-    append(format, values);
-    va_end(values);
-    put('\n');
-    flush();
+    fl_sink_begin(FL_STDERR);
+    put_line(format, (const fl_word[]){a, b, c, d, e});
     fl_platform_exit(1);
+}
+
+void fl_fail_2(const char *format, fl_word a, fl_word b)
+{
+    fl_fail_5(format, a, b, 0, 0, 0);
 }

@@ -99,8 +99,12 @@ void fl_tensor_read(const struct fl_document *document, const struct fl_tensor *
             values[i] = fl_json_next_number();
         }
     } else {
-        struct fl_numbers numbers = {document->source, tensor->offset, tensor->small, 1.0f};
+        struct fl_numbers numbers; /* member by member: shorter than with its padding */
 
+        numbers.source = document->source;
+        numbers.offset = tensor->offset;
+        numbers.bytes = tensor->small;
+        numbers.scale = 1.0f;
         fl_numbers_read(&numbers, 0, values, tensor->count);
     }
 }

@@ -3,6 +3,7 @@
 #include "fl_number.h"
 #include "fl_platform.h"
 #include "fl_report.h"
+#include "fl_sink.h"
 
 #include <stddef.h>
 
@@ -15,45 +16,20 @@ enum {
     CBOR_TAG = 6,
     CBOR_FLOAT32 = 0xfa,
     TAG_SHAPED = 40,
+    TAG_U8 = 64,
+    TAG_F16_LE = 84,
     TAG_F32_LE = 85,
 };
 
-static uint8_t buffer[256];
-static uint32_t buffered;
-static bool binary;
+static enum fl_update_format format;
 static bool first; /* JSON: the next member needs no comma */
-
-static void flush(void)
-{
-    uint32_t status = fl_platform_write(FL_STDOUT, buffer, buffered);
-
-    if (status != 0) {
-        fl_fail("stdout: WASI error %u", status);
-    }
-    buffered = 0;
-}
-
-static void put(uint32_t byte)
-{
-    if (buffered == sizeof buffer) {
-        flush();
-    }
-    buffer[buffered++] = (uint8_t)byte;
-}
-
-static void put_all(const void *bytes, uint32_t size)
-{
-    for (uint32_t i = 0; i < size; i++) {
-        put(((const uint8_t *)bytes)[i]);
-    }
-}
 
 /* The `size` bytes of a number, the highest first. */
 static void put_number(uint32_t value, uint32_t size)
 {
     while (size > 0) {
         size--;
-        put(value >> 8 * size & 0xff);
+        fl_put(value >> 8 * size);
     }
 }
 
@@ -62,69 +38,78 @@ static void put_head(uint32_t major, uint32_t value)
 {
     uint32_t size = value < 24 ? 0 : (value < 0x100 ? 1 : (value < 0x10000 ? 2 : 4));
 
-    put(major << 5 | (size == 0 ? value : 24 + size / 2));
+    fl_put(major << 5 | (size == 0 ? value : 24 + size / 2));
     put_number(value, size);
 }
 
 static void put_text(const char *text)
 {
-    static const char hex[] = "0123456789abcdef";
-
-    if (binary) {
+    if (format != FL_JSON) {
         uint32_t size = fl_length(text);
 
         put_head(CBOR_TEXT, size);
-        put_all(text, size);
+        fl_put_all(text, size);
         return;
     }
-    put('"');
+    fl_put('"');
     for (; *text != '\0'; text++) {
         uint8_t c = (uint8_t)*text;
 
         if (c < 0x20) {
-            put_all("\\u00", 4);
-            put((uint8_t)hex[c >> 4]);
-            c = (uint8_t)hex[c & 15];
+            fl_put_all("\\u00", 4);
+            fl_put('0' + (uint32_t)(c >> 4));
+            c &= 15;
+            c = (uint8_t)(c < 10 ? '0' + c : 'a' - 10 + c);
         } else if (c == '"' || c == '\\') {
-            put('\\');
+            fl_put('\\');
         }
-        put(c);
+        fl_put(c);
     }
-    put('"');
+    fl_put('"');
 }
 
 static void begin_map(uint32_t members)
 {
-    if (binary) {
+    if (format != FL_JSON) {
         put_head(CBOR_MAP, members);
     } else {
-        put('{');
+        fl_put('{');
     }
     first = true;
 }
 
 static void end_map(void)
 {
-    if (!binary) {
-        put('}');
+    if (format == FL_JSON) {
+        fl_put('}');
     }
 }
 
 static void put_name(const char *name)
 {
-    if (!binary && !first) {
-        put(',');
+    if (format == FL_JSON && !first) {
+        fl_put(',');
     }
     first = false;
     put_text(name);
-    if (!binary) {
-        put(':');
+    if (format == FL_JSON) {
+        fl_put(':');
     }
 }
 
-static void put_member(const char *name, const char *text)
+/* The key of a member of the update itself: compact formats have labels in the place of names. */
+static void put_key(uint32_t label, const char *name)
 {
-    put_name(name);
+    if (format == FL_FLOAT16 || format == FL_INT8_DELTA) {
+        put_head(CBOR_UNSIGNED, label);
+    } else {
+        put_name(name);
+    }
+}
+
+static void put_text_member(uint32_t label, const char *name, const char *text)
+{
+    put_key(label, name);
     put_text(text);
 }
 
@@ -136,41 +121,127 @@ static void put_float(float value)
     } view = {value};
     char text[FL_NUMBER_TEXT_MAX];
 
-    if (binary) {
-        put(CBOR_FLOAT32);
+    if (format != FL_JSON) {
+        fl_put(CBOR_FLOAT32);
         put_number(view.bits, sizeof view.bits);
     } else {
-        put_all(text, fl_format_f32(value, text));
+        fl_put_all(text, fl_format_f32(value, text));
     }
 }
 
 static void put_count(uint32_t value)
 {
-    char text[FL_NUMBER_TEXT_MAX];
-
-    if (binary) {
+    if (format != FL_JSON) {
         put_head(CBOR_UNSIGNED, value);
     } else {
-        put_all(text, fl_format_u32(value, text));
+        fl_put_u32(value);
     }
+}
+
+static void put_dims(const struct fl_param *param)
+{
+    put_head(CBOR_ARRAY, param->rank);
+    for (uint32_t d = 0; d < param->rank; d++) {
+        put_head(CBOR_UNSIGNED, param->dims[d]);
+    }
+}
+
+/* Whether each number has a float16 near it. */
+static bool fits_half(const struct fl_param *param)
+{
+    for (uint32_t i = 0; i < param->count; i++) {
+        if (!fl_fits_half(param->value[i])) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* A typed array, in a tag with its dimensions when there are two or more. */
 static void put_array(const struct fl_param *param)
 {
-    uint32_t size = param->count * (uint32_t)sizeof(float);
+    bool half = format == FL_FLOAT16 && fits_half(param);
+    uint32_t size = half ? 2 : 4;
 
     if (param->rank > 1) {
         put_head(CBOR_TAG, TAG_SHAPED);
         put_head(CBOR_ARRAY, 2);
-        put_head(CBOR_ARRAY, param->rank);
-        for (uint32_t d = 0; d < param->rank; d++) {
-            put_head(CBOR_UNSIGNED, param->dims[d]);
+        put_dims(param);
+    }
+    put_head(CBOR_TAG, half ? TAG_F16_LE : TAG_F32_LE);
+    put_head(CBOR_BYTES, param->count * size);
+    for (uint32_t i = 0; i < param->count; i++) {
+        float value = param->value[i];
+        uint32_t number = half ? fl_half_of(value) : fl_bits_of(value);
+
+        fl_put_all(&number, size); /* little-endian, as fl_tensors.c asserts */
+    }
+}
+
+/*
+ * [scale, dimensions, typed array]: the difference to the model received, in whole numbers: divided
+ * by the scale and rounded, ties to even, then 0, -1, 1, -2, ... -> 0, 1, 2, 3, ... Of these come
+ * first the lowest four bits of all, then the rest of each as so many 0 bits and a 1, Rice's code.
+ *
+ * The scale makes the largest magnitude 127, or their mean 12 if that takes a larger one, which
+ * bounds the size whatever there is to code. The gradients, which nobody needs any more, give the
+ * room. Returns false, with nothing written, where a difference cannot be had.
+ */
+static bool put_delta(const struct fl_param *param)
+{
+    float *delta = param->gradient;
+    uint8_t *codes = (uint8_t *)delta; /* never reach a difference that is still to be read */
+    uint32_t count = param->count;
+    float most = 0x1p-100f; /* what is less counts as nothing: the scale is never subnormal */
+    float sum = 0.0f;
+    uint32_t rest = count;
+    uint32_t bits = 0;
+    uint32_t filled = 0;
+
+    if (delta == NULL || param->received == NULL) {
+        return false;
+    }
+    fl_tensor_read(param->model, param->received, delta);
+    for (uint32_t i = 0; i < count; i++) {
+        delta[i] = param->value[i] - delta[i];
+        float size = __builtin_fabsf(delta[i]);
+        most = size > most ? size : most;
+        sum += size; /* not finite if one of them is not */
+    }
+    most /= 127.0f;
+    sum /= 12.0f * (float)count;
+    float scale = most > sum ? most : sum;
+    if (!fl_is_finite(scale)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        /* Adding 1.5 * 2^23 leaves the nearest whole number in the lowest bits. */
+        uint32_t q = fl_bits_of(delta[i] / scale + 0x1.8p23f) - fl_bits_of(0x1.8p23f);
+
+        codes[i] = (uint8_t)(q << 1 ^ (0 - (q >> 31)));
+        rest += codes[i] / 16u;
+    }
+    codes[count] = 0;
+    put_head(CBOR_ARRAY, 3);
+    put_float(scale);
+    put_dims(param);
+    put_head(CBOR_TAG, TAG_U8);
+    put_head(CBOR_BYTES, (count + 1) / 2 + (rest + 7) / 8);
+    for (uint32_t i = 0; i < count; i += 2) {
+        fl_put((uint32_t)codes[i] % 16 | (uint32_t)codes[i + 1] << 4);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        filled += codes[i] / 16u;
+        bits |= 1u << filled;
+        for (filled++; filled >= 8; filled -= 8) {
+            fl_put(bits);
+            bits >>= 8;
         }
     }
-    put_head(CBOR_TAG, TAG_F32_LE);
-    put_head(CBOR_BYTES, size);
-    put_all(param->value, size); /* little-endian, as fl_tensors.c asserts */
+    if (filled > 0) {
+        fl_put(bits);
+    }
+    return true;
 }
 
 /* A bracket for each dimension in which number `i` stands at the start of a row. */
@@ -183,19 +254,21 @@ static void put_brackets(const struct fl_param *param, uint32_t i, char bracket)
         if (i % row != 0) {
             return;
         }
-        put((uint8_t)bracket);
+        fl_put((uint8_t)bracket);
     }
 }
 
 static void put_tensor(const struct fl_param *param)
 {
-    if (binary && param->rank > 0) {
-        put_array(param);
+    if (format != FL_JSON && param->rank > 0) {
+        if (format != FL_INT8_DELTA || !put_delta(param)) {
+            put_array(param);
+        }
         return;
     }
     for (uint32_t i = 0; i < param->count; i++) {
         if (i > 0) {
-            put(',');
+            fl_put(',');
         }
         put_brackets(param, i, '[');
         put_float(param->value[i]);
@@ -207,23 +280,24 @@ void fl_update_write(const struct fl_task *task, uint32_t num_samples,
                      const struct fl_metric *metrics, uint32_t metric_count,
                      const struct fl_param *params, uint32_t param_count)
 {
-    binary = task->binary;
+    format = task->format;
+    fl_sink_begin(FL_STDOUT);
     begin_map(task->proplet_id != NULL ? 6 : 5);
-    put_member("round_id", task->round_id);
+    put_text_member(0, "round_id", task->round_id);
     if (task->proplet_id != NULL) {
-        put_member("proplet_id", task->proplet_id);
+        put_text_member(1, "proplet_id", task->proplet_id);
     }
-    put_member("base_model_uri", task->model_uri);
-    put_name("num_samples");
+    put_text_member(2, "base_model_uri", task->model_uri);
+    put_key(3, "num_samples");
     put_count(num_samples);
-    put_name("metrics");
+    put_key(4, "metrics");
     begin_map(metric_count);
     for (uint32_t i = 0; i < metric_count; i++) {
         put_name(metrics[i].name);
         put_float(metrics[i].value);
     }
     end_map();
-    put_name("update");
+    put_key(5, "update");
     begin_map(param_count);
     for (uint32_t i = 0; i < param_count; i++) {
         put_name(params[i].name);
@@ -231,5 +305,5 @@ void fl_update_write(const struct fl_task *task, uint32_t num_samples,
     }
     end_map();
     end_map();
-    flush();
+    fl_sink_flush();
 }

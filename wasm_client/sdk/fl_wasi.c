@@ -86,7 +86,7 @@ static uint32_t find_directory(const char *path, uint32_t *dir_fd, const char **
 {
     for (uint32_t fd = FIRST_PREOPEN_FD;; fd++) {
         struct prestat prestat = {0};
-        char name[PREOPEN_NAME_MAX] = {0};
+        char name[PREOPEN_NAME_MAX];
         uint32_t status = wasi_fd_prestat_get(fd, address_of(&prestat));
 
         if (status == ERRNO_BADF) {
