@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test faults simulate fuzz lint format firmware-test clean
+.PHONY: help demo test bench faults simulate fuzz lint format firmware-test clean
 
 help:
 	@echo "make demo           train on digits with ten proplets and show how it goes"
 	@echo "make test           lint, types and every test this machine can run"
+	@echo "make bench          what we cost, beside the least it could be and beside Flower"
 	@echo "make faults         kill every process some hundred times; nothing may be lost"
 	@echo "make simulate       run the coordinator through 100,000 seeded schedules of faults"
 	@echo "make fuzz           give every decoder and both Wasm runtimes a million inputs each"
@@ -29,6 +30,10 @@ demo: $(VENV)/installed-demo
 
 test: $(VENV)/installed-dev lint
 	$(BIN)/pytest -n 4
+
+# Flower is measured where .venv-flower is; docs/performance.md says how to get it.
+bench: $(VENV)/installed-dev
+	$(BIN)/python bench/run.py
 
 # Some hundreds of SIGKILLs, floods and ten minutes of partition, side by side since most of it waits;
 # about a quarter of an hour on two cores.
