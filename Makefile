@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test flower faults simulate fuzz lint format firmware-test clean
+.PHONY: help demo test flower bench faults simulate fuzz lint format firmware-test clean
 
 help:
 	@echo "make demo           train on digits with ten proplets and show how it goes"
 	@echo "make test           lint, types and every test this machine can run"
 	@echo "make flower         install Flower beside us, so that make test compares strategies with its"
+	@echo "make bench          what we cost, beside the least it could be and beside Flower"
 	@echo "make faults         kill every process some hundred times; nothing may be lost"
 	@echo "make simulate       run the coordinator through 100,000 seeded schedules of faults"
 	@echo "make fuzz           give every decoder and both Wasm runtimes a million inputs each"
@@ -39,6 +40,9 @@ flower: .venv-flower/installed
 	@test -x .venv-flower/bin/python || $(PYTHON) -m venv .venv-flower
 	@.venv-flower/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(FLOWER)
 	@touch $@
+# Flower is measured where `make flower` has put it.
+bench: $(VENV)/installed-dev
+	$(BIN)/python bench/run.py
 
 # Some hundreds of SIGKILLs, floods and ten minutes of partition, side by side since most of it waits;
 # about a quarter of an hour on two cores.

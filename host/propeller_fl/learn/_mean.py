@@ -13,50 +13,89 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK: Final = 32_768  # elements; a block of float64 sums and of products stays in the L2 cache
+_COLUMNS: Final = 8_192  # of a block, whose eight rows of float64 stay in the L2 cache
+
+# Rows that wait, by the parameters of each: a call costs as much as hundreds of parameters, so that
+# the smallest wait for the most; of the largest few are held.
+_HEIGHTS: Final = ((1_024, 64), (1_048_576, 8))
+_LEAST_HEIGHT: Final = 4
 
 
 class WeightedMean:
     """Accumulates ``Σ weight · vector`` in float64 and divides once.
 
+    Vectors wait until there are some rows of them, which are then folded in blocks that stay in the
+    cache: each row is widened to float64, and a block is one product of a vector and a matrix.
+
     The caller fixes the order (by proplet id), so that the result does not depend on the order in
-    which updates arrived. O(size) memory, whatever the number of updates.
+    which updates arrived. How rows are grouped depends on ``size`` and their number alone. O(size)
+    memory, whatever the number of updates: the sums, and at most eight rows of more than 1,024.
     """
 
     def __init__(self, size: int) -> None:
+        self._shape = (size,)
         self._sum = np.zeros(size, np.float64)
-        self._product = np.empty(min(size, _BLOCK), np.float64)
+        self._rows: list[NDArray[np.float32]] = []
+        self._weights: list[int] = []
+        self._height = next((rows for most, rows in _HEIGHTS if size <= most), _LEAST_HEIGHT)
+        width = min(size, _COLUMNS)
+        self._block = np.empty(self._height * width, np.float64)
+        self._product = np.empty(width, np.float64)
         self._weight = 0
-        self.count = 0
+        self._folded = 0
+
+    @property
+    def count(self) -> int:
+        """How many vectors were added."""
+        return self._folded + len(self._rows)
 
     @property
     def total_weight(self) -> int:
         """The sum of the weights so far, exact."""
-        return self._weight
+        return self._weight + sum(self._weights)
 
     def add(self, vector: NDArray[np.float32], weight: int) -> None:
         """Add one float32 vector of the size given at the start, with a positive weight.
 
+        It is copied if it can be written to; otherwise it must stay as it is until ``result``.
         Raises :class:`ValueError` for another size or weight.
         """
-        if vector.shape != self._sum.shape:
-            raise ValueError(f"a vector of shape {vector.shape}, not {self._sum.shape}")
+        if vector.shape != self._shape:
+            raise ValueError(f"a vector of shape {vector.shape}, not {self._shape}")
         if weight <= 0:
             raise ValueError(f"a weight of {weight}")
-        factor = np.float64(weight)
-        for start in range(0, vector.size, _BLOCK):
-            block = vector[start : start + _BLOCK]
-            product = self._product[: block.size]
-            np.multiply(block, factor, out=product)
-            self._sum[start : start + _BLOCK] += product
-        self._weight += weight
-        self.count += 1
+        self._rows.append(vector.copy() if vector.flags.writeable else vector)
+        self._weights.append(weight)
+        if len(self._rows) == self._height:
+            self._fold()
 
     def result(self) -> NDArray[np.float32]:
-        """The mean as float32. Raises :class:`ValueError` when nothing was added."""
+        """The mean as float32 of what was added; more may be added afterwards.
+
+        Raises :class:`ValueError` when nothing was added.
+        """
         if self.count == 0:
             raise ValueError("the mean of no updates")
+        self._fold()
         return (self._sum / self._weight).astype(np.float32)
+
+    def _fold(self) -> None:
+        """Take the rows that wait into the sum."""
+        rows, count = self._rows, len(self._rows)
+        if not rows:
+            return
+        weights = np.array(self._weights, np.float64)
+        for start in range(0, self._sum.size, _COLUMNS):
+            total = self._sum[start : start + _COLUMNS]
+            block = self._block[: count * total.size]
+            np.concatenate([row[start : start + _COLUMNS] for row in rows], out=block)
+            product = self._product[: total.size]
+            np.dot(weights, block.reshape(count, total.size), out=product)
+            total += product
+        self._weight += sum(self._weights)
+        self._folded += count
+        rows.clear()
+        self._weights.clear()
 
 
 def mean_metrics(reports: Iterable[tuple[Mapping[str, float], int]]) -> dict[str, float]:

@@ -10,6 +10,7 @@ references to other values (tags 28 and 29) let a few bytes stand for gigabytes.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ import numpy as np
 
 from propeller_fl.errors import MessageError
 from propeller_fl.wire._labels import with_names
+from propeller_fl.wire._plain_cbor import NotPlain, read_plain
 from propeller_fl.wire._reasons import Reason
 
 MAX_DEPTH: Final = 64
@@ -110,6 +112,8 @@ def _decode_json(data: bytes) -> Any:
 
 
 def _decode_cbor(data: bytes, labels: Mapping[int, str] | None) -> Any:
+    with contextlib.suppress(NotPlain):
+        return read_plain(data, _TYPED_ARRAYS)
     try:
         stream = io.BytesIO(data)
         value = cbor2.CBORDecoder(

@@ -6,6 +6,7 @@ codec produced (nested lists from JSON, typed arrays from CBOR) and refuses what
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -109,13 +110,24 @@ def _tensor(value: Any, field: str) -> Tensor:
         raise TensorError(Reason.BAD_FIELD, f"{field} has rank {array.ndim}", field=field)
     if array.size == 0:
         raise TensorError(Reason.BAD_FIELD, f"{field} has no elements", field=field)
-    with np.errstate(over="ignore"):  # what overflows is found, and refused, as an infinity
+    if array.dtype == np.float32:
         tensor = np.ascontiguousarray(array, np.float32).reshape(array.shape)
-    if not np.isfinite(tensor).all():
+    else:
+        with np.errstate(over="ignore"):  # what overflows is found, and refused, as an infinity
+            tensor = np.ascontiguousarray(array, np.float32).reshape(array.shape)
+    if not _all_finite(tensor):
         raise TensorError(
             Reason.NOT_FINITE, f"{field} holds NaN, infinity or more than float32 can", field=field
         )
     return tensor
+
+
+def _all_finite(tensor: Tensor) -> bool:
+    """A finite sum of squares proves that every element is; one that is not proves nothing."""
+    flat = tensor.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = float(np.dot(flat, flat))
+    return math.isfinite(squares) or bool(np.isfinite(tensor).all())
 
 
 def _array(value: Any, field: str) -> NDArray[Any]:
