@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 _PRUNING: Final = """
 CREATE UNIQUE INDEX rounds_by_end ON rounds (ended_no);
@@ -24,7 +24,7 @@ SCHEMA: Final = f"""
 CREATE TABLE rounds (
     round_id TEXT PRIMARY KEY, start TEXT NOT NULL, base_shapes TEXT NOT NULL,
     opened_at_s REAL NOT NULL, phase TEXT NOT NULL, outcome TEXT, detail TEXT NOT NULL,
-    complete TEXT, ended_no INTEGER);
+    complete TEXT, ended_no INTEGER, base_sha256 TEXT NOT NULL DEFAULT '');
 CREATE INDEX rounds_by_phase ON rounds (phase);
 CREATE TABLE updates (
     round_id TEXT NOT NULL REFERENCES rounds, proplet_id TEXT NOT NULL, sha256 TEXT NOT NULL,
@@ -54,6 +54,7 @@ UPDATE rounds SET ended_no = ended.no FROM (
     FROM rounds WHERE phase IN ('complete', 'failed')) AS ended
 WHERE rounds.round_id = ended.round_id;
 {_PRUNING}
-"""
+""",
+        2: "ALTER TABLE rounds ADD COLUMN base_sha256 TEXT NOT NULL DEFAULT ''",
     }
 )

@@ -6,12 +6,14 @@ from propeller_fl.wire._codecs import Format, decode_document, encode_document, 
 from propeller_fl.wire._control_messages import (
     Alive,
     Discovery,
+    FlSpec,
     LaunchReport,
     Liveness,
     TaskResult,
     TaskStart,
     TaskStop,
 )
+from propeller_fl.wire._fields import Scalar
 from propeller_fl.wire._reasons import Reason
 from propeller_fl.wire._round_messages import (
     AckStatus,
@@ -22,7 +24,6 @@ from propeller_fl.wire._round_messages import (
     RoundComplete,
     RoundStart,
     RoundStatus,
-    Scalar,
     Update,
     UpdateAck,
     UpdateSender,
@@ -41,6 +42,7 @@ from propeller_fl.wire._tensors import (
 from propeller_fl.wire._topics import (
     Topics,
     check_id,
+    check_model_uri,
     image_sha256,
     image_uri,
     is_sha256,
@@ -52,6 +54,7 @@ __all__ = [
     "AckStatus",
     "Alive",
     "Discovery",
+    "FlSpec",
     "Format",
     "LaunchReport",
     "Liveness",
@@ -75,6 +78,7 @@ __all__ = [
     "UpdateAck",
     "UpdateSender",
     "check_id",
+    "check_model_uri",
     "check_shapes",
     "decode_document",
     "decode_tensors",
