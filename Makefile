@@ -40,6 +40,7 @@ flower: .venv-flower/installed
 	@test -x .venv-flower/bin/python || $(PYTHON) -m venv .venv-flower
 	@.venv-flower/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(FLOWER)
 	@touch $@
+
 # Flower is measured where `make flower` has put it.
 bench: $(VENV)/installed-dev
 	$(BIN)/python bench/run.py

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from propeller_fl.wire import (
     AckStatus,
+    FlSpec,
     TaskResult,
     TaskStart,
     Topics,
@@ -79,8 +80,14 @@ class Desk:
         self.peer.publish(self.topics.image(sha256), data, retain=True)
         return sha256
 
-    def task(self, sha256: str, env: Mapping[str, str] | None = None, task_id: str = "") -> str:
-        """Send a task and return its id at once."""
+    def task(
+        self,
+        sha256: str,
+        env: Mapping[str, str] | None = None,
+        task_id: str = "",
+        fl: FlSpec | None = None,
+    ) -> str:
+        """Send a task and return its id at once. ``env`` has to say what ``fl`` says."""
         task_id = task_id or f"task-{next(self._numbers)}"
         start = TaskStart(
             id=task_id,
@@ -89,6 +96,7 @@ class Desk:
             image_url=image_uri(sha256),
             image_sha256=sha256,
             env=dict(env or {}),
+            fl=fl,
         )
         self.peer.publish(self.topics.task_start_of(self.proplet_id), start.encode())
         return task_id

@@ -146,13 +146,14 @@ static bool image_over(struct fl_event *event, enum fl_stream_status status)
     return over(event, FL_EVENT_IMAGE_READY, NULL);
 }
 
-/* images */
-
-static void take_expected(const struct fl_task_start *task)
+/* The digest that what is fetched must have, if it is known. */
+static void expect(bool known, const uint8_t sha256[FL_SHA256_SIZE])
 {
-    fetch.has_expected = task->has_image_sha256;
-    memcpy(fetch.expected, task->image_sha256, sizeof(fetch.expected));
+    fetch.has_expected = known;
+    memcpy(fetch.expected, sha256, sizeof(fetch.expected));
 }
+
+/* images */
 
 /* The place is prepared only when the first bytes come: until then it keeps the image it has. */
 static bool write_image(void *user, uint32_t offset, const uint8_t *data, size_t size)
@@ -214,7 +215,7 @@ bool fetch_image(const struct fl_action *action, struct fl_event *event)
 
     fetch_cancel();
     fetch.ticket = action->ticket;
-    take_expected(task);
+    expect(task->has_image_sha256, task->image_sha256);
     memset(&fetch.topic, 0, sizeof(fetch.topic));
     if (action->source == FL_IMAGE_FILE) {
         return finish_file(event);
@@ -262,6 +263,7 @@ bool fetch_model(const struct fl_action *action, struct fl_event *event)
     fetch_cancel();
     fetch.ticket = action->ticket;
     fetch.model_size_bytes = 0;
+    expect(action->task->has_model_sha256, action->task->model_sha256);
     if (fl_topic_match(NULL, action->text, strlen(action->text), &fetch.topic) != FL_TOPIC_MODEL) {
         return over(event, FL_EVENT_MODEL_FAILED, "MODEL_URI is not fl/models/{name}");
     }
@@ -283,7 +285,7 @@ bool fetch_wants(const struct fl_topic *topic, uint32_t payload_bytes)
     fetch.receiving = true;
     if (fetch.what == FETCH_MODEL) {
         (void)fl_stream_begin(&fetch.stream, model_sink, payload_bytes, sizeof(fetch.model),
-                              NULL); /* a refusal stays */
+                              fetch.has_expected ? fetch.expected : NULL); /* a refusal stays */
     } else {
         begin_image_stream(payload_bytes);
     }
@@ -307,6 +309,13 @@ bool fetch_end(struct fl_event *event)
     status = fl_stream_end(&fetch.stream);
     if (fetch.what == FETCH_IMAGE) {
         return image_over(event, status);
+    }
+    if (status == FL_STREAM_MISMATCH) { /* the fetch goes on: it may be put right */
+        fetch.receiving = false;
+        event->kind = FL_EVENT_MODEL_MISMATCH;
+        event->ticket = fetch.ticket;
+        event->found_sha256 = fetch.stream.digest;
+        return true;
     }
     if (status != FL_STREAM_OK) {
         return over(event, FL_EVENT_MODEL_FAILED,

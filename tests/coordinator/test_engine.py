@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+from typing import Any
 
 import pytest
 
@@ -18,7 +21,7 @@ from propeller_fl.errors import StoreError
 from propeller_fl.rounds import UpdateFacts
 from propeller_fl.store import RoundStore
 from propeller_fl.wire import Tensor
-from tests.coordinator.engine_desk import Desk, start, update
+from tests.coordinator.engine_desk import V0, Desk, start, update
 
 
 @pytest.fixture
@@ -26,6 +29,25 @@ def desk() -> Desk:
     desk = Desk()
     desk.model(0)
     return desk
+
+
+# --- what a round is about
+
+
+def test_a_status_names_the_model_that_the_round_was_opened_on(desk: Desk) -> None:
+    desk.start(start(), start("r-2"))
+    desk.model(0, b=1.0)  # somebody replaces it
+    desk.start(start("r-3"))
+    desk.restart()
+    desk.send()
+    said = {name: desk.heard(f"fl/rounds/{name}/status")[-1] for name in ("r-1", "r-2", "r-3")}
+    digests = {name: status["model_sha256"] for name, status in said.items()}
+    first, second = (digest(V0 | {"b": b}) for b in (0.0, 1.0))
+    assert digests == {"r-1": first, "r-2": first, "r-3": second}
+
+
+def digest(model: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(model).encode()).hexdigest()
 
 
 # --- starts that wait for their model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,12 @@ def decode(path: Path) -> Any:
 
 
 def value_of(message: Any, name: str) -> str:
-    """The value of ``name``, where ``mapping.key`` is a value of one of its mappings."""
-    mapping, dot, key = name.partition(".")
-    return str(getattr(message, mapping)[key] if dot else getattr(message, name))
+    """The value of ``name``, where ``part.key`` is a value of one of its mappings or parts."""
+    name, dot, key = name.partition(".")
+    value = getattr(message, name)
+    if not dot:
+        return str(value)
+    return str(value[key] if isinstance(value, Mapping) else getattr(value, key))
 
 
 @pytest.mark.parametrize("path", fixtures("valid"), ids=lambda path: path.stem)

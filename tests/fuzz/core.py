@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from propeller_fl.firmware._device import blob
-from propeller_fl.wire import TaskStart, image_uri
+from propeller_fl.wire import FlSpec, TaskStart, image_uri
 from tests.firmware.toolchain import (
     FIXTURES,
     LIB,
@@ -113,6 +113,19 @@ def _inbox_seeds() -> Iterator[bytes]:
             _inbox_message(f"fl/images/{digest}", image),
             _inbox_message("fl/models/global_model_v0", b'{"w":[1,2],"b":3}'),
             _inbox_message("fl/rounds/r-1/complete", b'{"round_id":"r-1"}'),
+        )
+    )
+    model, other = b'{"w":[1,2],"b":3}' + bytes(15), b'{"w":[1,2],"b":4}'
+    spec = FlSpec("r-1", env["MODEL_URI"], hashlib.sha256(model).hexdigest(), deadline=1.5)
+    yield b"".join(
+        (
+            _inbox_message(
+                "control/manager/start/mcu-1",
+                TaskStart("t-1", "", "mcu-1", image_uri(digest), env, fl=spec).encode(),
+            ),
+            _inbox_message(f"fl/images/{digest}", image),
+            _inbox_message("fl/models/global_model_v0", other),
+            _inbox_message("fl/models/global_model_v0", model),
         )
     )
     chunk = b'{"app_name":"app","chunk_idx":%d,"total_chunks":2,"data":"AGFzbQEA"}'

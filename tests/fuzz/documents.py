@@ -17,6 +17,7 @@ from propeller_fl.proplet import prepare_update
 from propeller_fl.wire import (
     Alive,
     Discovery,
+    FlSpec,
     Format,
     LaunchReport,
     Model,
@@ -245,6 +246,7 @@ _SAMPLES: Final[dict[type[_Message], _Message]] = {
         RoundStatus.decode(
             b'{"round_id":"r-1","phase":"open","start_sha256":"00","k_of_n":1,"participants":2,'
             b'"accepted":1,"refused":{"duplicate":3},"deadline_at_s":1.5,"answered":["p-1"],'
+            b'"model_sha256":"' + b"0" * 64 + b'",'
             b'"reason":"","detail":""}'
         ),
         RoundComplete.decode(
@@ -262,6 +264,9 @@ _SAMPLES: Final[dict[type[_Message], _Message]] = {
             image_url="fl/images/" + "0" * 64,
             env={"ROUND_ID": "r-1", "HYPERPARAMS": "{}"},
             image_sha256="0" * 64,
+            fl=FlSpec(
+                "r-1", "fl/models/x", "0" * 64, "cbor", 1.5, {"lr": 0.5, "name": "é", "on": True}
+            ),
         ),
         TaskStop("r-1.p-1", _PROPLET),
         TaskResult("r-1.p-1", _PROPLET, error="trap: unreachable"),

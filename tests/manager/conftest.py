@@ -33,6 +33,8 @@ from .peers import LIMITS, Peer, new_link
 __all__ = ["broker", "nats"]
 
 WASM = b"\0asm\1\0\0\0"
+MODEL_SHA256 = "5" * 64
+DEADLINE_S = 1_800_000_000.5
 TOPICS = Topics("m/tenant/c/channel")
 
 
@@ -110,7 +112,13 @@ class Stage:
         self.status(start, Phase.OPEN)
 
     def status(self, start: RoundStart, phase: Phase) -> None:
-        status = RoundStatus(start.round_id, phase, start.digest())
+        status = RoundStatus(
+            start.round_id,
+            phase,
+            start.digest(),
+            deadline_at_s=DEADLINE_S,
+            model_sha256=MODEL_SHA256,
+        )
         self.peer.say(TOPICS.status(start.round_id), status.encode(), retain=True)
 
     # --- what the manager says

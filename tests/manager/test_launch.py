@@ -12,6 +12,7 @@ import pytest
 
 from propeller_fl.errors import DamagedStoreError
 from propeller_fl.wire import (
+    FlSpec,
     Liveness,
     Outcome,
     Phase,
@@ -23,7 +24,7 @@ from propeller_fl.wire import (
 )
 
 from ..support.wait import wait_until
-from .conftest import TOPICS, WASM, Stage, round_start
+from .conftest import DEADLINE_S, MODEL_SHA256, TOPICS, WASM, Stage, round_start
 
 UPDATE_OF_ANYBODY = TOPICS.update("r-1", "p-1")
 SHA256 = hashlib.sha256(WASM).hexdigest()
@@ -53,6 +54,14 @@ def test_one_task_for_each_participant(any_stage: Stage) -> None:
             "FL_MODE": "train",
             "FL_UPDATE_FORMAT": "json",
         },
+        fl=FlSpec(
+            round_id="r-1",
+            model_uri="fl/models/global_model_v0",
+            model_sha256=MODEL_SHA256,
+            format="json",
+            deadline=DEADLINE_S,
+            hyperparams={"epochs": 1, "lr": 0.5},
+        ),
     )
     stage.report("r-1", launched=("p-1", "p-2"), absent=(), error="")
 

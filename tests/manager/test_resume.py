@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 
 from propeller_fl.link import LinkLimits
-from propeller_fl.wire import Phase, TaskResult
+from propeller_fl.wire import Phase, RoundStatus, TaskResult
 
-from .conftest import TOPICS, WASM, Stage, round_start
+from .conftest import DEADLINE_S, MODEL_SHA256, TOPICS, WASM, Stage, round_start
 
 
 def test_an_open_round_goes_on_after_a_restart(stage: Stage) -> None:
@@ -30,6 +30,39 @@ def test_an_open_round_goes_on_after_a_restart(stage: Stage) -> None:
 
     stage.status(start, Phase.COMPLETE)
     assert len(stage.peer.expect(TOPICS.task_stop, 2)) == 2  # early and late
+
+
+def test_a_task_says_the_same_before_and_after_a_restart(stage: Stage) -> None:
+    stage.start_manager()
+    stage.create("p-1")
+    stage.open_round(round_start())
+    [before] = stage.tasks(1)
+    assert before.fl is not None
+    assert (before.fl.model_sha256, before.fl.deadline) == (MODEL_SHA256, DEADLINE_S)
+    stage.until_saved("r-1", p_1="sent")
+    stage.stop_manager()
+    stage.peer.say(TOPICS.status("r-1"), b"", retain=True)  # it has to know by itself
+
+    stage.start_manager()
+    stage.create("p-1")
+    assert stage.tasks(2)[1] == before
+
+
+def test_a_round_opened_by_an_older_coordinator_is_about_what_the_status_says_later(
+    stage: Stage,
+) -> None:
+    stage.start_manager()
+    start = round_start()
+    stage.peer.say(TOPICS.round_start, start.encode())
+    old = RoundStatus("r-1", Phase.OPEN, start.digest())
+    stage.peer.say(TOPICS.status("r-1"), old.encode(), retain=True)
+    stage.report("r-1", absent=("p-1",))
+    stage.status(start, Phase.OPEN)
+    stage.settle()
+    stage.stop_manager()
+    saved = stage.saved("r-1")
+    assert saved is not None
+    assert (saved.model_sha256, saved.deadline_at_s) == (MODEL_SHA256, DEADLINE_S)
 
 
 def test_a_start_is_remembered_before_it_is_opened(stage: Stage) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import cbor2
 import pytest
 
 from propeller_fl.link import LinkLimits, LinkLoop
-from propeller_fl.wire import AckStatus, Topics
+from propeller_fl.wire import AckStatus, FlSpec, Topics
 
 from ..support.brokers import RunningBroker
 from ..support.wait import wait_until
 from .conftest import HostMaker
 from .modules import ENDLESS, client, read_file
-from .other_side import PATIENCE_S, OtherSide, update, writes
+from .other_side import MODEL, MODEL_URI, PATIENCE_S, OtherSide, update, writes
 
 SIGNED = json.dumps(update(proplet_id="p-1"), indent=1).encode()
 
@@ -106,6 +109,34 @@ def test_model_that_comes_later_is_waited_for(other: OtherSide, host: HostMaker)
     assert other.updates() == []
     other.publish_model()
     assert other.wait_for_updates()[0] == SIGNED
+
+
+def test_only_the_model_of_the_round_is_trained_on(
+    other: OtherSide, host: HostMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    host()
+    about = FlSpec("r-1", MODEL_URI, hashlib.sha256(MODEL).hexdigest())
+    other.publish(other.topics.absolute(MODEL_URI), b'{"w":[9.0],"version":0}', retain=True)
+    url = other.publish_image(writes(SIGNED))
+    other.give(replace(other.task(url), fl=about))
+    other.give(replace(other.task(url, "t-2", round_id="r-2"), fl=replace(about, round_id="r-2")))
+    wait_until(
+        lambda: caplog.text.count("not trained on") == 2, PATIENCE_S, "both have seen the wrong one"
+    )
+    other.close_round("r-2")
+
+    assert other.wait_for_result("t-2").error.startswith("model: mismatch: ")
+    assert other.updates() == []
+    other.publish_model()
+    assert other.wait_for_updates()[0] == SIGNED
+
+
+def test_a_task_of_long_ago_is_refused(other: OtherSide, host: HostMaker) -> None:
+    host()
+    about = FlSpec("r-1", MODEL_URI, deadline=time.time() - 3600)
+    other.give(replace(other.task("/no/such/file"), fl=about))
+
+    assert "the deadline of round r-1 passed" in other.wait_for_result().error
 
 
 def test_image_that_comes_later_is_waited_for(other: OtherSide, host: HostMaker) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from propeller_fl.proplet import DONE_KEPT, MAX_LIVE, MAX_WAIT_S, Output, Tasks, events
-from propeller_fl.wire import AckStatus, TaskStart, UpdateAck
+from propeller_fl.wire import AckStatus, FlSpec, TaskStart, UpdateAck
 
 IMAGE = b"an image"
 DIGEST = hashlib.sha256(IMAGE).hexdigest()
@@ -44,9 +46,25 @@ def refused(reason: str, detail: str = "") -> events.Answered:
     return ack(AckStatus.REFUSED, reason=reason, detail=detail)
 
 
+MODEL = b"a model"
+MODEL_SHA256 = hashlib.sha256(MODEL).hexdigest()
+OTHER_SHA256 = hashlib.sha256(b"another").hexdigest()
+DEADLINE_S = 1_800_000_000.0
+
+
+def spec(**changes: Any) -> FlSpec:
+    return replace(FlSpec("r-1", MODEL_URI, MODEL_SHA256, deadline=DEADLINE_S), **changes)
+
+
+def given_about(fl: FlSpec, now_s: float | None = None, **env: str) -> events.Given:
+    return events.Given(replace(start(**env), fl=fl), now_s)
+
+
 GIVEN = events.Given(start())
 IMAGE_CAME = events.ImageArrived(URL, IMAGE)
-MODEL_CAME = events.ModelArrived(MODEL_URI, b"a model")
+MODEL_CAME = events.ModelArrived(MODEL_URI, MODEL)
+OTHER_MODEL_CAME = events.ModelArrived(MODEL_URI, b"another")
+EXPIRED = events.Expired("t-1")
 RAN = events.Ran("t-1", OUTPUT)
 TAKEN = events.Taken("t-1", 0.5)
 WAITED = events.Waited("t-1", 1)
@@ -147,6 +165,11 @@ TABLE: dict[str, tuple[events.Event, dict[str, tuple[str, list[str]]]]] = {
     ),
     "another task stopped": (events.Stopped("t-2"), {}),
     "reconnected": (RECONNECTED, {"sent": SENDS}),
+    "expired": (
+        EXPIRED,
+        dict.fromkeys(("fetching", "fetching the model", "fetching the image"), ENDS),
+    ),
+    "another task expired": (events.Expired("t-2"), {}),
 }
 
 
@@ -318,6 +341,94 @@ def test_only_what_is_needed_is_wanted() -> None:
         "accepted": frozenset(),
         "failed": frozenset(),
     }
+
+
+# --- what the task is about
+
+
+def test_another_model_is_not_trained_on_and_the_right_one_is() -> None:
+    tasks = Tasks("p-1", WAIT_S)
+    tasks.handle(given_about(spec()))
+    tasks.handle(IMAGE_CAME)
+
+    assert tasks.handle(OTHER_MODEL_CAME) == []
+    assert events.Want("model", MODEL_URI) in tasks.wants
+    (run,) = tasks.handle(MODEL_CAME)
+
+    assert isinstance(run, events.Run)
+    assert run.model == MODEL
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (CLOSED, "closed (complete)"),
+        (EXPIRED, "deadline has passed"),
+        (STOPPED, "stopped by the manager"),
+    ],
+)
+@pytest.mark.parametrize("before", [[], [IMAGE_CAME]])
+def test_a_wait_for_the_right_model_that_is_over_names_both(
+    before: list[events.Event], end: events.Event, words: str
+) -> None:
+    tasks = Tasks("p-1", WAIT_S)
+    for event in (given_about(spec()), *before, OTHER_MODEL_CAME):
+        tasks.handle(event)
+
+    error = error_of(tasks.handle(end))
+
+    assert error.startswith("model: mismatch: ")
+    assert error.index(OTHER_SHA256) < error.index(MODEL_SHA256) < error.index(words)
+
+
+def test_the_wrong_model_is_forgotten_when_the_right_one_is_there() -> None:
+    tasks = Tasks("p-1", WAIT_S)
+    for event in (given_about(spec()), OTHER_MODEL_CAME, MODEL_CAME, OTHER_MODEL_CAME):
+        tasks.handle(event)
+
+    assert error_of(tasks.handle(CLOSED)) == (
+        "round r-1 closed (complete) before the image was there"
+    )
+
+
+def test_a_model_whose_digest_nobody_knows_is_taken() -> None:
+    tasks = Tasks("p-1", WAIT_S)
+    for event in (given_about(spec(model_sha256="")), IMAGE_CAME):
+        tasks.handle(event)
+
+    assert names(tasks.handle(OTHER_MODEL_CAME)) == ["Run"]
+
+
+@pytest.mark.parametrize(
+    ("given_event", "words"),
+    [
+        (given_about(spec(round_id="r-2")), "fl.round_id is 'r-2', and env.ROUND_ID is 'r-1'"),
+        (given_about(spec(), ROUND_ID=""), "fl.round_id is 'r-1', and env.ROUND_ID is ''"),
+        (given_about(spec(model_uri="fl/models/x")), "fl.model_uri is 'fl/models/x'"),
+        (given_about(spec(), DEADLINE_S + 301), "the deadline of round r-1 passed 301 s ago"),
+    ],
+)
+def test_a_task_about_nothing_that_can_be_is_refused(given_event: events.Given, words: str) -> None:
+    tasks = Tasks("p-1", WAIT_S)
+
+    assert words in error_of(tasks.handle(given_event))
+    assert tasks.wants == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("now_s", "left_s"),
+    [(DEADLINE_S - 60, 360), (DEADLINE_S, 300), (DEADLINE_S + 300, 0)],
+)
+def test_the_wait_is_bounded_by_the_deadline_and_five_minutes(now_s: float, left_s: float) -> None:
+    tasks = Tasks("p-1", WAIT_S)
+
+    assert tasks.handle(given_about(spec(), now_s)) == [events.Expire("t-1", left_s)]
+
+
+def test_without_a_clock_or_a_deadline_nothing_bounds_the_wait() -> None:
+    assert Tasks("p-1", WAIT_S).handle(given_about(spec(), None)) == []
+    unknown = replace(spec(), deadline=0.0)
+    assert Tasks("p-1", WAIT_S).handle(given_about(unknown, DEADLINE_S + 10_000)) == []
 
 
 # --- sending again

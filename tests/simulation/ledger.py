@@ -321,6 +321,8 @@ class Ledger:
             return
         deadline_at_s = known.opened_at_s + known.start["timeout_s"]
         self._claim(status["deadline_at_s"] == deadline_at_s, "deadline of %s", round_id)
+        digest = self._digests[known.start["model_uri"]]
+        self._claim(status["model_sha256"] == digest, "the model that %s is about", round_id)
         self._claim(set(status["answered"]) == known.kept.keys(), "round %s: who is in", round_id)
 
     # --- the broker

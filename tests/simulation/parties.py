@@ -30,7 +30,7 @@ from propeller_fl.wire import (
     model_version,
 )
 from tests.simulation.broker import Broker
-from tests.simulation.world import World
+from tests.simulation.world import Violation, World
 
 IMAGE = Image(b"\0asm", hashlib.sha256(b"\0asm").hexdigest())
 _BEAT_S = 4.0
@@ -138,7 +138,7 @@ class Proplet:
         self._world.at(self._world.rng.random() * _BEAT_S, partial(self._beat, self._life))
 
     def given(self, start: TaskStart) -> None:
-        self._handle(events.Given(start))
+        self._handle(events.Given(start, self._world.now_s))
 
     def stopped(self, stop: TaskStop) -> None:
         self._handle(events.Stopped(stop.id))
@@ -171,6 +171,8 @@ class Proplet:
                     self._later(delay_s, events.Taken(task_id, self._world.rng.random()))
                 case events.Wait(task_id, sends, delay_s):
                     self._later(delay_s, events.Waited(task_id, sends))
+                case events.Expire(task_id, delay_s):
+                    self._later(delay_s, events.Expired(task_id))
                 case events.Report(result):
                     self._broker.carry(partial(self.manager.result, result))
                 case _:
@@ -205,6 +207,8 @@ class Proplet:
 
     def _train(self, start: TaskStart, model: bytes) -> bytes:
         """The same inputs always give the same update, unless it is fickle."""
+        if start.fl is None or hashlib.sha256(model).hexdigest() != start.fl.model_sha256:
+            raise Violation(f"{self.name} trains on another model than {start.id} is about")
         self._runs += 1
         inputs = [start.id.encode(), model, str(self._runs).encode() if self._fickle else b""]
         numbers = struct.unpack("<8I", hashlib.sha256(b"|".join(inputs)).digest())

@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,20 @@ from propeller_fl.store._launches import (
 )
 from propeller_fl.wire import Discovery, RoundStart
 
+VERSION_1 = """
+CREATE TABLE rounds (
+    round_id TEXT NOT NULL, start_sha256 TEXT NOT NULL, start TEXT NOT NULL,
+    phase TEXT NOT NULL, image_sha256 TEXT NOT NULL, received_at_s REAL NOT NULL,
+    PRIMARY KEY (round_id, start_sha256)) WITHOUT ROWID;
+CREATE INDEX rounds_by_phase ON rounds (phase);
+CREATE TABLE launches (
+    round_id TEXT NOT NULL, proplet_id TEXT NOT NULL, state TEXT NOT NULL, error TEXT NOT NULL,
+    PRIMARY KEY (round_id, proplet_id)) WITHOUT ROWID;
+CREATE TABLE proplets (
+    proplet_id TEXT PRIMARY KEY, namespace TEXT NOT NULL, metadata TEXT NOT NULL,
+    created_at_s REAL NOT NULL) WITHOUT ROWID;
+PRAGMA user_version=1;
+"""
 DAY_S = 86_400.0
 START = RoundStart(
     "r-1", "fl/models/global_model_v0", "builtin:linear", ("p",), {"lr": 0.5}, 1, 9.5
@@ -64,6 +79,35 @@ def test_a_round_from_start_to_end(tmp_path: Path) -> None:
         found = store.find("r-1")
         assert found is not None
         assert found.tasks[0].error == "oops"
+
+
+def test_what_a_round_is_about_is_known_again(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.commit([StartTaken(START, SHA256), RoundOpened("r-1", SHA256, "cd", 17.5)])
+    with opened(tmp_path) as store:
+        [saved] = store.unfinished()
+        assert (saved.model_sha256, saved.deadline_at_s) == ("cd", 17.5)
+        store.commit([RoundOpened("r-1", SHA256, "ef", 18.5)])
+        [saved] = store.unfinished()
+        assert (saved.phase, saved.model_sha256) == (LaunchPhase.OPEN, "ef")
+
+
+def test_a_file_of_version_1_is_taken_over_as_it_is(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "launches.db")) as db:
+        db.executescript(VERSION_1)
+        row = ("r-1", SHA256, START.encode().decode(), "open", "ab", 1.0)
+        db.execute("INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?)", row)
+        db.execute("INSERT INTO launches VALUES ('r-1', 'p', 'sent', '')")
+        db.execute("INSERT INTO proplets VALUES ('p', 'lab', '{}', 1.0)")
+        db.commit()
+    for _ in range(2):
+        with opened(tmp_path) as store:
+            saved = store.find("r-1")
+            assert saved is not None
+            assert (saved.start, saved.image_sha256, len(saved.tasks)) == (START, "ab", 1)
+            assert (saved.model_sha256, saved.deadline_at_s) == ("", 0.0)
+            assert store.proplets() == [Discovery("p", "lab")]
+            store.commit([StartTaken(replace(START, round_id="r-2"), "new")])
 
 
 def test_a_start_taken_again_changes_nothing(tmp_path: Path) -> None:

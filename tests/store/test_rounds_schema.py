@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -50,6 +51,17 @@ PRAGMA user_version=2;
 """,
 )
 ENDED = {"r-1": 1, "r-2": 2}
+
+
+TO_VERSION_2 = """
+ALTER TABLE rounds ADD COLUMN ended_no INTEGER;
+CREATE UNIQUE INDEX rounds_by_end ON rounds (ended_no);
+CREATE TABLE pruned_rounds (
+    round_id TEXT PRIMARY KEY, start_sha256 TEXT NOT NULL, phase TEXT NOT NULL) WITHOUT ROWID;
+CREATE VIEW kept_rounds AS SELECT * FROM rounds WHERE NOT EXISTS (
+    SELECT 1 FROM pruned_rounds WHERE pruned_rounds.round_id = rounds.round_id);
+PRAGMA user_version=2;
+"""
 
 
 def start(round_id: str) -> RoundStart:
@@ -110,6 +122,23 @@ def test_all_that_was_there_is_there(path: Path) -> None:
     assert [owed.topic for owed in store.owed()] == ["t"]
     store.close()
     RoundStore(path).close()  # and a second time it is only opened
+
+
+def test_a_file_of_version_2_gets_a_place_for_what_a_round_is_about(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(TO_VERSION_2)
+    opening = Opening(start("new"), 300.0, {"w": (1,)}, "ab" * 32)
+    store = RoundStore(path)
+    with store.transaction():
+        store.open_round(opening)
+    assert [r.opening.base_sha256 for r in store.load_open_rounds()] == ["", "ab" * 32]
+    store.close()
+    store = RoundStore(path)
+    round_ = store.load_round("new")
+    assert round_ is not None
+    assert round_.opening == opening
+    assert round_.status().model_sha256 == "ab" * 32
+    store.close()
 
 
 def test_rounds_that_ended_before_are_pruned_in_the_order_they_were_opened(path: Path) -> None:

@@ -12,11 +12,24 @@ static const struct fl_field task_start_fields[] = {
     {"image_url", FIELD_STRING, false, PLACE(struct fl_task_start, image_url)},
     {"image_sha256", FIELD_SHA256, false, PLACE(struct fl_task_start, image_sha256)},
     {"env", FIELD_ENV, false, PLACE(struct fl_task_start, env)},
+    {"fl", FIELD_FL, false, 0, 0},
     {"file", FIELD_BASE64, false, 0, 0},
     {"encrypted", FIELD_FORBIDDEN, false, PLACE(struct fl_task_start, unsupported)},
     {"inputs", FIELD_FORBIDDEN, false, PLACE(struct fl_task_start, unsupported)},
     {"cli_args", FIELD_FORBIDDEN, false, PLACE(struct fl_task_start, unsupported)},
     {"daemon", FIELD_FORBIDDEN, false, PLACE(struct fl_task_start, unsupported)},
+    {NULL, 0, false, 0, 0},
+};
+
+#define FL_PREFIX "fl."
+
+static const struct fl_field task_spec_fields[] = {
+    {FL_PREFIX "round_id", FIELD_ID, true, PLACE(struct fl_task_spec, round_id)},
+    {FL_PREFIX "model_uri", FIELD_MODEL_URI, true, PLACE(struct fl_task_spec, model_uri)},
+    {FL_PREFIX "model_sha256", FIELD_SHA256, false, PLACE(struct fl_task_spec, model_sha256)},
+    {FL_PREFIX "format", FIELD_STRING, false, PLACE(struct fl_task_spec, format)},
+    {FL_PREFIX "deadline", FIELD_NUMBER, false, 0, 0},
+    {FL_PREFIX "hyperparams", FIELD_FLAT, false, 0, 0},
     {NULL, 0, false, 0, 0},
 };
 
@@ -76,8 +89,10 @@ uint32_t message_bit(const struct fl_message_decoder *decoder, const struct fl_f
 const struct fl_field *message_find_field(const struct fl_message_decoder *decoder,
                                           const char *name)
 {
+    size_t prefix = decoder->fields == task_spec_fields ? sizeof(FL_PREFIX) - 1 : 0;
+
     for (const struct fl_field *field = decoder->fields; field->name != NULL; field++) {
-        if (strcmp(field->name, name) == 0) {
+        if (strcmp(field->name + prefix, name) == 0) {
             return field;
         }
     }
@@ -91,6 +106,52 @@ static bool is_filled(const struct fl_message_decoder *decoder, const char *name
     return (decoder->filled & message_bit(decoder, field)) != 0;
 }
 
+/* Whether all is there that must be. */
+static bool check_required(struct fl_message_decoder *decoder)
+{
+    for (const struct fl_field *field = decoder->fields; field->name != NULL; field++) {
+        if (field->required && (decoder->filled & message_bit(decoder, field)) == 0) {
+            return message_fail(decoder, FL_MESSAGE_MISSING_FIELD, field->name);
+        }
+    }
+    return true;
+}
+
+void message_enter_fl(struct fl_message_decoder *decoder)
+{
+    decoder->outer = (struct fl_message_outer){
+        .fields = decoder->fields,
+        .target = decoder->target,
+        .seen = decoder->seen,
+        .filled = decoder->filled,
+    };
+    decoder->fields = task_spec_fields;
+    decoder->target = &decoder->task_spec;
+    decoder->spec = NULL;
+    decoder->seen = 0;
+    decoder->filled = 0;
+    decoder->depth = 2;
+}
+
+/* The object "fl" has ended. */
+static bool leave_fl(struct fl_message_decoder *decoder)
+{
+    struct fl_task_start *task = decoder->outer.target;
+
+    decoder->spec = NULL;
+    if (!check_required(decoder)) {
+        return false;
+    }
+    task->has_model_sha256 = is_filled(decoder, "model_sha256");
+    memcpy(task->model_sha256, decoder->task_spec.model_sha256, FL_SHA256_SIZE);
+    decoder->fields = decoder->outer.fields;
+    decoder->target = decoder->outer.target;
+    decoder->seen = decoder->outer.seen;
+    decoder->filled = decoder->outer.filled;
+    decoder->depth = 1;
+    return true;
+}
+
 static bool on_json(void *user, const struct fl_json_event *event)
 {
     struct fl_message_decoder *decoder = user;
@@ -101,7 +162,10 @@ static bool on_json(void *user, const struct fl_json_event *event)
         decoder->spec = NULL;
         return object || message_fail(decoder, FL_MESSAGE_UNDECODABLE, "");
     }
-    if (event->depth == 1 && event->type == FL_JSON_KEY) {
+    if (event->depth < decoder->depth) {
+        return leave_fl(decoder);
+    }
+    if (event->depth == decoder->depth && event->type == FL_JSON_KEY) {
         /* A key with a NUL in it is longer than its name as a string, and so none of ours. */
         decoder->spec =
             strlen(event->text) == event->size ? message_find_field(decoder, event->text) : NULL;
@@ -154,6 +218,30 @@ void message_take_data(struct fl_message_decoder *decoder, const uint8_t *bytes,
     }
 }
 
+/* Whether "fl" says the same as the environment, which is what the module goes by. */
+static bool is_in_env(const struct fl_task_start *task, const char *name, const char *said)
+{
+    const char *value = fl_env_get(&task->env, name);
+
+    return value != NULL && strcmp(value, said) == 0;
+}
+
+static bool check_task_spec(struct fl_message_decoder *decoder)
+{
+    const struct fl_task_start *task = decoder->target;
+
+    if (!is_filled(decoder, "fl")) {
+        return true;
+    }
+    if (!is_in_env(task, "ROUND_ID", decoder->task_spec.round_id)) {
+        return message_fail(decoder, FL_MESSAGE_BAD_FIELD, FL_PREFIX "round_id");
+    }
+    if (!is_in_env(task, "MODEL_URI", decoder->task_spec.model_uri)) {
+        return message_fail(decoder, FL_MESSAGE_BAD_FIELD, FL_PREFIX "model_uri");
+    }
+    return true;
+}
+
 static bool finish_task_start(struct fl_message_decoder *decoder)
 {
     struct fl_task_start *task = decoder->target;
@@ -176,7 +264,7 @@ static bool finish_task_start(struct fl_message_decoder *decoder)
     if (!task->has_file && task->image_url[0] == '\0') {
         return message_fail(decoder, FL_MESSAGE_MISSING_FIELD, "image_url");
     }
-    return true;
+    return check_task_spec(decoder);
 }
 
 static bool finish_image_chunk(struct fl_message_decoder *decoder)
@@ -205,6 +293,7 @@ static void begin(struct fl_message_decoder *decoder, enum fl_message_kind kind,
 {
     memset(decoder, 0, sizeof(*decoder));
     decoder->kind = kind;
+    decoder->depth = 1;
     decoder->fields = fields;
     decoder->target = target;
     decoder->field = "";
@@ -279,11 +368,8 @@ enum fl_message_status fl_message_end(struct fl_message_decoder *decoder)
         return decoder->status;
     }
     decoder->spec = NULL;
-    for (const struct fl_field *field = decoder->fields; field->name != NULL; field++) {
-        if (field->required && (decoder->filled & message_bit(decoder, field)) == 0) {
-            (void)message_fail(decoder, FL_MESSAGE_MISSING_FIELD, field->name);
-            return decoder->status;
-        }
+    if (!check_required(decoder)) {
+        return decoder->status;
     }
     if (decoder->kind == FL_MESSAGE_TASK_START) {
         (void)finish_task_start(decoder);

@@ -19,13 +19,21 @@ static void set_filled(struct fl_message_decoder *decoder)
     decoder->filled |= message_bit(decoder, decoder->spec);
 }
 
+static bool is_model_uri(const char *text, size_t size)
+{
+    struct fl_topic topic;
+
+    return fl_topic_match(NULL, text, size, &topic) == FL_TOPIC_MODEL;
+}
+
 /* A string of decoder->cursor characters is complete in `text`: checks what it must be. */
 static bool finish_text(struct fl_message_decoder *decoder, const char *text)
 {
     size_t size = decoder->cursor;
 
     /* An empty text says nothing, but where an id must stand it is a bad one. */
-    if (size == 0 && !(decoder->spec->required && decoder->spec->type == FIELD_ID)) {
+    if (size == 0 && !(decoder->spec->required && (decoder->spec->type == FIELD_ID ||
+                                                   decoder->spec->type == FIELD_MODEL_URI))) {
         return true;
     }
     switch (decoder->spec->type) {
@@ -45,6 +53,11 @@ static bool finish_text(struct fl_message_decoder *decoder, const char *text)
         }
         *(bool *)target_of(decoder) = text[0] == 'a';
         break;
+    case FIELD_MODEL_URI:
+        if (!is_model_uri(text, size)) {
+            return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+        }
+        break;
     default:
         break;
     }
@@ -60,6 +73,7 @@ static enum fl_message_status overflow_status(enum field_type type)
         return FL_MESSAGE_BAD_ID;
     case FIELD_SHA256:
     case FIELD_VERDICT:
+    case FIELD_MODEL_URI:
         return FL_MESSAGE_BAD_FIELD;
     default:
         return FL_MESSAGE_TOO_LARGE;
@@ -219,9 +233,39 @@ static bool read_count(struct fl_message_decoder *decoder, const struct fl_json_
     return true;
 }
 
+static bool read_number(struct fl_message_decoder *decoder, const struct fl_json_event *event)
+{
+    if (event->type != FL_JSON_NUMBER || event->text[0] == '-') {
+        return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+    set_filled(decoder);
+    return true;
+}
+
+static bool read_flat(struct fl_message_decoder *decoder, const struct fl_json_event *event)
+{
+    bool object = event->type == FL_JSON_OBJECT_BEGIN || event->type == FL_JSON_OBJECT_END;
+    bool scalar = event->type == FL_JSON_KEY || event->type == FL_JSON_STRING ||
+                  event->type == FL_JSON_NUMBER || event->type == FL_JSON_TRUE ||
+                  event->type == FL_JSON_FALSE;
+
+    return (event->depth == decoder->depth ? object : scalar) ||
+           refuse(decoder, FL_MESSAGE_BAD_FIELD);
+}
+
+static bool read_fl(struct fl_message_decoder *decoder, const struct fl_json_event *event)
+{
+    if (event->type != FL_JSON_OBJECT_BEGIN) {
+        return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+    set_filled(decoder);
+    message_enter_fl(decoder);
+    return true;
+}
+
 bool message_read_field(struct fl_message_decoder *decoder, const struct fl_json_event *event)
 {
-    if (event->type == FL_JSON_NULL && event->depth == 1) {
+    if (event->type == FL_JSON_NULL && event->depth == decoder->depth) {
         return true; /* as if it were not there */
     }
     switch (decoder->spec->type) {
@@ -231,6 +275,12 @@ bool message_read_field(struct fl_message_decoder *decoder, const struct fl_json
         return read_forbidden(decoder, event);
     case FIELD_COUNT:
         return read_count(decoder, event);
+    case FIELD_NUMBER:
+        return read_number(decoder, event);
+    case FIELD_FLAT:
+        return read_flat(decoder, event);
+    case FIELD_FL:
+        return read_fl(decoder, event);
     default:
         break;
     }

@@ -16,11 +16,15 @@ enum field_type {
     FIELD_COUNT,     /* an unsigned integer of 32 bits */
     FIELD_ENV,       /* an object of strings */
     FIELD_BASE64,    /* a string for the stream */
+    FIELD_MODEL_URI, /* a string that is a model's topic, without prefix */
+    FIELD_NUMBER,    /* a number, not negative; not kept */
+    FIELD_FLAT,      /* an object of strings, numbers and booleans; not kept */
+    FIELD_FL,        /* an object with fields of its own */
     FIELD_FORBIDDEN, /* what this proplet cannot do: a const char * at the target names it */
 };
 
 struct fl_field {
-    const char *name; /* NULL ends a table */
+    const char *name; /* for errors; inside "fl" it begins so. NULL ends a table */
     uint8_t type;
     bool required;
     uint16_t offset;   /* of the target within the message */
@@ -38,6 +42,9 @@ uint32_t message_bit(const struct fl_message_decoder *decoder, const struct fl_f
 
 /* Handles a JSON event inside the message's object that belongs to decoder->spec. */
 bool message_read_field(struct fl_message_decoder *decoder, const struct fl_json_event *event);
+
+/* Goes on with the fields of "fl", whose object has just begun. */
+void message_enter_fl(struct fl_message_decoder *decoder);
 
 /*
  * Hooks of message.c into base64 fields: before the first byte (false: refused; the decoder's

@@ -234,6 +234,23 @@ static void on_image_ready(const struct step *step)
     }
 }
 
+/* Somebody may have put another model there for a moment: the right one is waited for. */
+static void on_model_mismatch(const struct step *step)
+{
+    struct fl_proplet *proplet = step->proplet;
+
+    if (is_current(step, FL_PHASE_MODEL)) {
+        step_join_mismatch(proplet->error, step->event->found_sha256, proplet->task.model_sha256);
+        step_note(step, proplet->task.id, proplet->error, NULL);
+    }
+}
+
+/* A wrong model that came says more than how the wait for the right one has ended. */
+static bool has_wrong_model(const struct fl_proplet *proplet)
+{
+    return proplet->phase == FL_PHASE_MODEL && proplet->error[0] != '\0';
+}
+
 static void on_fetch_failed(const struct step *step, enum fl_phase phase, const char *what)
 {
     if (is_current(step, phase)) {
@@ -322,7 +339,9 @@ static void on_round_closed(const struct step *step)
         fl_update_clear(&proplet->update);
         step_settle(step);
     } else if (proplet->phase != FL_PHASE_STOP) {
-        step_join(proplet->error, "round_closed", step->event->detail);
+        if (!has_wrong_model(proplet)) {
+            step_join(proplet->error, "round_closed", step->event->detail);
+        }
         step_give_up(step);
     }
 }
@@ -340,7 +359,9 @@ static void on_deadline(const struct step *step)
         step_give_up(step);
         break;
     case FL_PHASE_MODEL:
-        step_join_limit(proplet->error, "model", "it did not arrive", config->model_limit_ms);
+        if (!has_wrong_model(proplet)) {
+            step_join_limit(proplet->error, "model", "it did not arrive", config->model_limit_ms);
+        }
         step_give_up(step);
         break;
     case FL_PHASE_RUN:
@@ -415,6 +436,9 @@ void fl_proplet_handle(struct fl_proplet *proplet, const struct fl_event *event,
         break;
     case FL_EVENT_MODEL_FAILED:
         on_fetch_failed(&step, FL_PHASE_MODEL, "model");
+        break;
+    case FL_EVENT_MODEL_MISMATCH:
+        on_model_mismatch(&step);
         break;
     case FL_EVENT_RUN_ENDED:
         on_run_ended(&step);

@@ -25,6 +25,10 @@ void step_join(char out[FL_PROPLET_ERROR_MAX + 1], const char *head, const char 
 void step_join_limit(char out[FL_PROPLET_ERROR_MAX + 1], const char *head, const char *what,
                      uint32_t limit_ms);
 
+/* Writes "model: mismatch: FOUND, not WANTED", the digests in hexadecimal. */
+void step_join_mismatch(char out[FL_PROPLET_ERROR_MAX + 1], const uint8_t found[FL_SHA256_SIZE],
+                        const uint8_t wanted[FL_SHA256_SIZE]);
+
 /* Adds an action. */
 struct fl_action *step_act(const struct step *step, enum fl_action_kind kind);
 

@@ -49,6 +49,21 @@ void step_join_limit(char out[FL_PROPLET_ERROR_MAX + 1], const char *head, const
     fl_text_put(&text, " ms");
 }
 
+void step_join_mismatch(char out[FL_PROPLET_ERROR_MAX + 1], const uint8_t found[FL_SHA256_SIZE],
+                        const uint8_t wanted[FL_SHA256_SIZE])
+{
+    struct fl_text text;
+    char hex[FL_SHA256_HEX_SIZE + 1];
+
+    fl_text_begin(&text, out, FL_PROPLET_ERROR_MAX + 1); /* it fits */
+    fl_text_put(&text, "model: mismatch: ");
+    fl_sha256_to_hex(found, hex);
+    fl_text_put(&text, hex);
+    fl_text_put(&text, ", not ");
+    fl_sha256_to_hex(wanted, hex);
+    fl_text_put(&text, hex);
+}
+
 /* FL_PROPLET_ACTIONS_MAX is the most that any event asks for; a test walks through them all. */
 struct fl_action *step_act(const struct step *step, enum fl_action_kind kind)
 {
@@ -164,6 +179,7 @@ void step_fetch_model(const struct step *step)
     set_deadline(step, proplet->config.model_limit_ms);
     action->ticket = ++proplet->ticket;
     action->task_id = proplet->task.id;
+    action->task = &proplet->task;
     action->text = fl_env_get(&proplet->task.env, ENV_MODEL_URI);
 }
 

@@ -212,7 +212,7 @@ def strategies(as_json: bool) -> None:
     ]
     rows += [[name, "", "", ""] for name, known in found.items() if not known]
     order = list(found)
-    rows.sort(key=lambda row: order.index(row[0]))
+    rows.sort(key=lambda row: order.index(str(row[0])))
     print_table(["strategy", "argument", "default", "takes"], rows)
 
 

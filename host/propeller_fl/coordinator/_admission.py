@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from propeller_fl.errors import MessageError, StrategyError, UnknownStrategyError
@@ -69,7 +70,8 @@ def judge(start: RoundStart, start_sha256: str, store: RoundStore, now_s: float)
         model = Model.decode(body)
     except MessageError as err:
         return Refused(err.reason, f"model {start.model_uri} cannot be used: {err}")
-    return Admitted(Opening(start, now_s, shapes_of(model.tensors)))
+    sha256 = hashlib.sha256(body).hexdigest()
+    return Admitted(Opening(start, now_s, shapes_of(model.tensors), sha256))
 
 
 def check_strategy(start: RoundStart) -> None:

@@ -46,6 +46,7 @@ from propeller_fl.store._launches import (
 from propeller_fl.wire import (
     Alive,
     Discovery,
+    FlSpec,
     LaunchReport,
     Mode,
     Phase,
@@ -78,10 +79,19 @@ class _Task(Enum):
 _FINISHED: Final = (_Task.DONE, _Task.FAILED)
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What the coordinator opened a round with; empty and 0 where it did not say."""
+
+    start_sha256: str
+    model_sha256: str
+    deadline_at_s: float
+
+
 @dataclass(slots=True)
 class _Round:
     start: RoundStart
-    sha256: str
+    opened: _Opened
     tasks: dict[str, _Task]
     image_sha256: str  # the one it must have, or empty
     image: Image | None = None
@@ -100,7 +110,7 @@ class Launcher:
         self._fleet = fleet
         self._rounds: dict[str, _Round] = {}  # open ones
         self._waiting: dict[str, dict[str, RoundStart]] = {}  # by round id, by digest
-        self._opened: OrderedDict[str, str] = OrderedDict()  # digest the coordinator opened, by id
+        self._opened: OrderedDict[str, _Opened] = OrderedDict()  # by the coordinator, by id
 
     def resume(
         self, launches: Iterable[SavedLaunch], proplets: Iterable[Discovery]
@@ -114,7 +124,9 @@ class Launcher:
             if launch.phase is LaunchPhase.WAITING:
                 self._waiting.setdefault(start.round_id, {})[launch.start_sha256] = start
                 continue
-            round_ = self._add_round(start, launch.start_sha256)
+            round_ = self._add_round(
+                start, _Opened(launch.start_sha256, launch.model_sha256, launch.deadline_at_s)
+            )
             for task in launch.tasks:
                 if task.proplet_id in round_.tasks:
                     round_.tasks[task.proplet_id] = _RESUMED[task.state]
@@ -132,7 +144,11 @@ class Launcher:
         round_id, sha256 = start.round_id, start.digest()
         extra = {"round_id": round_id}
         round_ = self._rounds.get(round_id)
-        taken = round_.sha256 if round_ else closed_sha256 or self._opened.get(round_id, sha256)
+        opened = self._opened.get(round_id)
+        if round_ is not None:
+            taken = round_.opened.start_sha256
+        else:
+            taken = closed_sha256 or (opened.start_sha256 if opened else sha256)
         if taken != sha256:
             _log.warning("round start refused: another one has this id", extra=extra)
             return []
@@ -148,21 +164,25 @@ class Launcher:
         self._waiting[round_id] = {**waiting, sha256: start}
         _log.info("round start taken, waiting for the coordinator to open it", extra=extra)
         effects: list[Effect] = [StartTaken(start, sha256)]
-        if round_id in self._opened:
-            effects += self._open(round_id, sha256)
+        if opened is not None:
+            effects += self._open(round_id, opened)
         return effects
 
     def status_changed(self, status: RoundStatus) -> list[Effect]:
         """The coordinator said where a round stands."""
         round_id, sha256 = status.round_id, status.start_sha256
         round_ = self._rounds.get(round_id)
+        opened = _Opened(sha256, status.model_sha256, status.deadline_at_s)
         match status.phase:
             case Phase.OPEN if round_ is None:
-                self._remember_opened(round_id, sha256)
-                return self._open(round_id, sha256)
+                self._remember_opened(round_id, opened)
+                return self._open(round_id, opened)
             case Phase.OPEN | Phase.AGGREGATING:
-                if round_ is not None and round_.sha256 == sha256:
+                if round_ is not None and round_.opened.start_sha256 == sha256:
                     round_.wanted = status.phase is Phase.OPEN
+                    if round_.opened != opened:  # resumed without, from a file of an older program
+                        round_.opened = opened
+                        return [_round_opened(round_id, opened)]
                 elif round_ is not None:
                     _log.warning(
                         "the coordinator opened another start of this id than the one launched",
@@ -173,7 +193,7 @@ class Launcher:
                 return self._drop(round_id, sha256)
             case Phase.COMPLETE | Phase.FAILED:
                 self._opened.pop(round_id, None)
-                if round_ is not None and round_.sha256 == sha256:
+                if round_ is not None and round_.opened.start_sha256 == sha256:
                     return self.completed(round_id)
                 return self._drop(round_id, sha256)
 
@@ -289,6 +309,14 @@ class Launcher:
                 "FL_MODE": start.mode.value,
                 "FL_UPDATE_FORMAT": start.update_format.value,
             },
+            fl=FlSpec(
+                round_id=round_id,
+                model_uri=start.model_uri,
+                model_sha256=round_.opened.model_sha256,
+                format=start.update_format.value,
+                deadline=round_.opened.deadline_at_s,
+                hyperparams=round_.hyperparams or {},
+            ),
         )
         return task, self._fleet.has_own_topics(proplet_id)
 
@@ -361,9 +389,9 @@ class Launcher:
 
     # --- inside
 
-    def _add_round(self, start: RoundStart, sha256: str) -> _Round:
+    def _add_round(self, start: RoundStart, opened: _Opened) -> _Round:
         tasks = dict.fromkeys(start.participants, _Task.WAITING)
-        round_ = _Round(start, sha256, tasks, start.image_sha256)
+        round_ = _Round(start, opened, tasks, start.image_sha256)
         try:
             round_.hyperparams = _hyperparams(start)
         except StrategyError as err:
@@ -371,9 +399,9 @@ class Launcher:
         self._rounds[start.round_id] = round_
         return round_
 
-    def _open(self, round_id: str, sha256: str) -> list[Effect]:
+    def _open(self, round_id: str, opened: _Opened) -> list[Effect]:
         """If that start has arrived; the others of its id are dropped."""
-        start = self._waiting.get(round_id, {}).pop(sha256, None)
+        start = self._waiting.get(round_id, {}).pop(opened.start_sha256, None)
         if start is None:
             return []
         effects: list[Effect] = []
@@ -384,8 +412,8 @@ class Launcher:
             effects.append(StartDropped(round_id, other))
         return [
             *effects,
-            RoundOpened(round_id, sha256),
-            _first_step(self._add_round(start, sha256)),
+            _round_opened(round_id, opened),
+            _first_step(self._add_round(start, opened)),
         ]
 
     @staticmethod
@@ -396,8 +424,8 @@ class Launcher:
         round_.error = error
         return [ShowReport(round_.start.round_id)]
 
-    def _remember_opened(self, round_id: str, sha256: str) -> None:
-        self._opened[round_id] = sha256
+    def _remember_opened(self, round_id: str, opened: _Opened) -> None:
+        self._opened[round_id] = opened
         if len(self._opened) > _MAX_OPENED:
             self._opened.popitem(last=False)
 
@@ -456,6 +484,10 @@ _RESUMED: Final = {
     LaunchState.DONE: _Task.DONE,
     LaunchState.FAILED: _Task.FAILED,
 }
+
+
+def _round_opened(round_id: str, opened: _Opened) -> RoundOpened:
+    return RoundOpened(round_id, opened.start_sha256, opened.model_sha256, opened.deadline_at_s)
 
 
 def _task_id(round_id: str, proplet_id: str) -> str:

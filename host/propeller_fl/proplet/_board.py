@@ -3,8 +3,9 @@
 A thousand proplets that wait for the same model are one subscription, and the model comes once.
 
 What is published retained while a broker takes a SUBSCRIBE can arrive neither as retained nor new
-(seen with the embedded broker). So as long as nothing has come, the subscription is made again, at
-first soon and then ever less often; the broker answers with what is retained by then.
+(seen with the embedded broker). So as long as somebody reads, who has not found then what they are
+after, the subscription is made again, at first soon and then ever less often; the broker answers
+with what is retained by then.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Board:
         self._loop.call_later(look_again_s, partial(self._look_again, topic, notice, look_again_s))
 
     def _look_again(self, topic: str, notice: _Notice, waited_s: float) -> None:
-        if self._notices.get(topic) is notice and not notice.payload:
+        if self._notices.get(topic) is notice:
             with contextlib.suppress(LinkError):  # closed: nobody reads any more
                 self._subscribe(topic, notice, min(2 * waited_s, _LAST_LOOK_AGAIN_S))
 

@@ -21,12 +21,15 @@ from propeller_fl.config import PropletConfig
 from propeller_fl.errors import LinkError, MessageError, PropellerError
 from propeller_fl.link import Delivery, Incoming, Link, LinkLoop, Timer, Will
 from propeller_fl.proplet._board import Board
+from propeller_fl.proplet._deadline import wall_clock
 from propeller_fl.proplet._task import Tasks
 from propeller_fl.proplet._task_events import (
     Answered,
     CancelRun,
     Effect,
     Event,
+    Expire,
+    Expired,
     Failed,
     Given,
     ImageArrived,
@@ -169,7 +172,7 @@ class Proplet:
     def _on_start(self, incoming: Incoming) -> None:
         start = self._decoded(TaskStart.decode, incoming.topic, incoming.payload)
         if start is not None and start.proplet_id == self._id:
-            self._handle(Given(start))
+            self._handle(Given(start, wall_clock()))
         incoming.ack()
 
     def _on_stop(self, incoming: Incoming) -> None:
@@ -240,6 +243,8 @@ class Proplet:
                 self._send(effect)
             case Wait(task_id, sends, delay_s):
                 self._loop.call_later(delay_s, lambda: self._handle(Waited(task_id, sends)))
+            case Expire(task_id, delay_s):
+                self._loop.call_later(delay_s, lambda: self._handle(Expired(task_id)))
             case Report(result):
                 self._report(result)
 

@@ -10,18 +10,24 @@ No clock, socket, thread or randomness inside: waits are effects, and their end 
 
 An update is sent, and sent again, until the coordinator has answered it or the round is closed. The
 wait for an answer begins when the broker has taken the update, and doubles.
+
+A task that says which model it is about is not run on another. Whoever overwrites a retained model
+may mend that, so the right one is waited for until the round is closed, or long over by the clock
+(``_deadline.py``); only then has the task failed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from propeller_fl.errors import ImageError, MessageError, PropellerError
+from propeller_fl.proplet._deadline import MARGIN_S, left_s
 from propeller_fl.proplet._task_events import (
     Answered,
     CancelRun,
@@ -29,6 +35,8 @@ from propeller_fl.proplet._task_events import (
     Done,
     Effect,
     Event,
+    Expire,
+    Expired,
     Failed,
     Fetching,
     Given,
@@ -57,9 +65,12 @@ from propeller_fl.wire import (
     TaskStart,
     UpdateAck,
     check_id,
+    check_model_uri,
     image_sha256,
     is_sha256,
 )
+
+_log = logging.getLogger(__name__)
 
 MAX_LIVE: Final = 16
 """Tasks a proplet has under way; one more takes the place of the oldest that still fetches."""
@@ -106,17 +117,17 @@ class Tasks:
     def handle(self, event: Event) -> list[Effect]:
         """Let ``event`` happen."""
         match event:
-            case Given(start):
-                return self._given(start)
+            case Given(start, now_s):
+                return self._given(start, now_s)
             case Stopped(task_id, addressed):
                 return self._stopped(task_id, addressed)
             case Failed(task_id, error):
                 return self._end(task_id, error)
-            case Ran(task_id) | Taken(task_id) | Waited(task_id):
+            case Ran(task_id) | Taken(task_id) | Waited(task_id) | Expired(task_id):
                 return self._step(task_id, event)
         return [effect for task_id in list(self._states) for effect in self._step(task_id, event)]
 
-    def _given(self, start: TaskStart) -> list[Effect]:
+    def _given(self, start: TaskStart, now_s: float | None) -> list[Effect]:
         known = self._states.get(start.id)
         if known is not None:
             return self._given_again(known)
@@ -129,13 +140,17 @@ class Tasks:
                 error = f"this proplet is busy with {len(live)} tasks: send it again later"
                 return [Report(self._failure(start.id, error))]  # not remembered: it may come again
             effects += self._end(oldest, f"given up in favour of one of {MAX_LIVE} newer tasks")
+        time_left_s = left_s(start, now_s)
         try:
             path = _check(start)
+            _check_deadline(start, time_left_s)
         except PropellerError as error:
             return [*effects, *self._become_done(self._failure(start.id, str(error)))]
         self._states[start.id] = Fetching(start)
         if path is not None:
             effects.append(ReadImage(start.id, start.image_url, path))
+        if time_left_s is not None:
+            effects.append(Expire(start.id, time_left_s))
         return effects
 
     def _given_again(self, state: State) -> list[Effect]:
@@ -168,7 +183,9 @@ class Tasks:
                     return self._end(task_id, str(error))
                 return self._run_when_ready(replace(state, image=image))
             case Fetching(start) as state, ModelArrived(uri, model) if uri == model_of(start):
-                return self._run_when_ready(replace(state, model=model))
+                return self._model_arrived(state, model)
+            case Fetching() as state, Expired():
+                return self._end(task_id, f"the round's deadline has passed before {_lacks(state)}")
             case Running(start), Ran(_, output):
                 return self._deliver(start, output)
             case Delivering(wait_s=wait_s, sends=sends) as state, Taken(_, jitter):
@@ -190,6 +207,22 @@ class Tasks:
                 round_id, how
             ) if round_id == round_of(start):
                 return self._round_closed(state, how)
+        return []
+
+    def _model_arrived(self, state: Fetching, model: bytes) -> list[Effect]:
+        wanted = state.start.fl.model_sha256 if state.start.fl else ""
+        found = hashlib.sha256(model).hexdigest() if wanted else ""
+        if found == wanted:
+            return self._run_when_ready(replace(state, model=model))
+        if state.model is None and state.wrong_sha256 != found:
+            self._states[state.start.id] = replace(state, wrong_sha256=found)
+            _log.warning(
+                "not trained on %s, waiting for the right one: it has the digest %s, not %s",
+                model_of(state.start),
+                found,
+                wanted,
+                extra={"task_id": state.start.id, "round_id": round_of(state.start)},
+            )
         return []
 
     def _run_when_ready(self, state: Fetching) -> list[Effect]:
@@ -233,9 +266,9 @@ class Tasks:
             # Not a failure: the update may well be the one that closed the round, and the answer to
             # it be on another topic, behind the news of the end.
             return self._become_done(self._success(state, "round_closed"))
-        round_id = round_of(state.start)
+        before = _lacks(state) if isinstance(state, Fetching) else "the module had run"
         return self._end(
-            state.start.id, f"round {round_id} closed ({how}) before the module had run"
+            state.start.id, f"round {round_of(state.start)} closed ({how}) before {before}"
         )
 
     def _end(self, task_id: str, error: str) -> list[Effect]:
@@ -244,6 +277,8 @@ class Tasks:
         if state is None or isinstance(state, Done):
             return []
         effects: list[Effect] = [CancelRun(task_id)] if isinstance(state, Running) else []
+        if isinstance(state, Fetching) and state.model is None and state.wrong_sha256:
+            error = f"{_mismatch(state)}; {error}"
         return [*effects, *self._become_done(self._failure(task_id, error))]
 
     def _become_done(self, result: TaskResult) -> list[Effect]:
@@ -288,16 +323,11 @@ def _check(start: TaskStart) -> str | None:
     """
     if round_of(start):
         check_id(round_of(start), "env.ROUND_ID")
-    folder, _, name = model_of(start).rpartition("/")
     if model_of(start):
-        if folder != "fl/models" or name == "publish":
-            raise MessageError(
-                Reason.BAD_FIELD,
-                f"env.MODEL_URI is {model_of(start)[:80]!r}",
-                field="env.MODEL_URI",
-                hint="a model's topic, such as fl/models/global_model_v0",
-            )
-        check_id(name, "env.MODEL_URI")
+        check_model_uri(model_of(start), "env.MODEL_URI")
+    if start.fl is not None:
+        _check_same("round_id", start.fl.round_id, "ROUND_ID", round_of(start))
+        _check_same("model_uri", start.fl.model_uri, "MODEL_URI", model_of(start))
     if start.image_sha256 and not is_sha256(start.image_sha256):
         raise ImageError(
             f"image_sha256 is {start.image_sha256!r}", hint="64 lower-case hexadecimal digits"
@@ -311,6 +341,40 @@ def _check(start: TaskStart) -> str | None:
             hint="leave image_sha256 out, or make them the same",
         )
     return None
+
+
+def _check_same(field: str, said: str, variable: str, value: str) -> None:
+    if said != value:
+        raise MessageError(
+            Reason.BAD_FIELD,
+            f"fl.{field} is {said!r}, and env.{variable} is {value!r}",
+            field=f"fl.{field}",
+            hint="a task is about one round and one model: make them the same",
+        )
+
+
+def _check_deadline(start: TaskStart, time_left_s: float | None) -> None:
+    if time_left_s is not None and time_left_s < 0:
+        raise MessageError(
+            Reason.BAD_FIELD,
+            f"the deadline of round {round_of(start)} passed {MARGIN_S - time_left_s:.0f} s ago",
+            field="fl.deadline",
+            hint="if the round is still open, set the clocks of coordinator and proplet",
+        )
+
+
+def _lacks(state: Fetching) -> str:
+    """What a task still waits for, as the end of a sentence."""
+    lacking = "the image" if state.image is None else f"the model {model_of(state.start)}"
+    return f"{lacking} was there"
+
+
+def _mismatch(state: Fetching) -> str:
+    wanted = state.start.fl.model_sha256 if state.start.fl else ""
+    return (
+        f"model: mismatch: {model_of(state.start)} has the digest {state.wrong_sha256},"
+        f" and the round is about {wanted}"
+    )
 
 
 def _path_of(url: str) -> str:

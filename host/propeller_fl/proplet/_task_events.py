@@ -13,11 +13,15 @@ from propeller_fl.wire import TaskResult, TaskStart, UpdateAck
 
 @dataclass(frozen=True, slots=True)
 class Fetching:
-    """What the module needs is on its way; None: not there yet."""
+    """What the module needs is on its way; None: not there yet.
+
+    ``wrong_sha256`` is the digest of the last model that came and was not the task's, or empty.
+    """
 
     start: TaskStart
     image: bytes | None = field(default=None, repr=False)
     model: bytes | None = field(default=None, repr=False)
+    wrong_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +61,13 @@ State = Fetching | Running | Delivering | Done
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The manager has sent this task, maybe not for the first time."""
+    """The manager has sent this task, maybe not for the first time.
+
+    ``now_s`` is the time in seconds since the epoch, or None where the machine does not know it.
+    """
 
     start: TaskStart
+    now_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,13 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Expired:
+    """The round of a task is long over by this machine's clock."""
+
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """The broker has the update. ``jitter`` is a random number from 0 to 1."""
 
@@ -149,6 +164,7 @@ Event = (
     | ModelArrived
     | Ran
     | Failed
+    | Expired
     | Taken
     | Waited
     | Answered
@@ -204,13 +220,21 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Expire:
+    """Answer with Expired in ``delay_s`` seconds."""
+
+    task_id: str
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Publish the result."""
 
     result: TaskResult
 
 
-Effect = ReadImage | Run | CancelRun | SendUpdate | Wait | Report
+Effect = ReadImage | Run | CancelRun | SendUpdate | Wait | Expire | Report
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,11 +134,13 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a round is opened with: the request, its times and the shapes of its base model."""
+    """What a round is opened with: the request, its times, and the shapes of its base model and
+    the digest of that model's document (empty in rounds opened by a program that kept none)."""
 
     start: RoundStart
     opened_at_s: float
     base_shapes: Mapping[str, tuple[int, ...]]
+    base_sha256: str = ""
 
     @property
     def deadline_at_s(self) -> float:

@@ -61,6 +61,7 @@ class Round:
             accepted=len(self.accepted),
             refused=self.refused,
             deadline_at_s=self.opening.deadline_at_s,
+            model_sha256=self.opening.base_sha256,
             answered=tuple(self.accepted),
             detail=self.detail,
         )

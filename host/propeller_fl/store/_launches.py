@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from propeller_fl.errors import DamagedStoreError, MessageError
@@ -20,11 +21,12 @@ from propeller_fl.store._database import Database
 from propeller_fl.wire import Discovery, RoundStart
 
 _KEPT_S: Final = 30 * 86_400.0
-LAUNCHES_VERSION: Final = 1
+LAUNCHES_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE rounds (
     round_id TEXT NOT NULL, start_sha256 TEXT NOT NULL, start TEXT NOT NULL,
     phase TEXT NOT NULL, image_sha256 TEXT NOT NULL, received_at_s REAL NOT NULL,
+    model_sha256 TEXT NOT NULL DEFAULT '', deadline_at_s REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (round_id, start_sha256)) WITHOUT ROWID;
 CREATE INDEX rounds_by_phase ON rounds (phase);
 CREATE TABLE launches (
@@ -34,6 +36,14 @@ CREATE TABLE proplets (
     proplet_id TEXT PRIMARY KEY, namespace TEXT NOT NULL, metadata TEXT NOT NULL,
     created_at_s REAL NOT NULL) WITHOUT ROWID
 """
+_MIGRATIONS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        1: """
+ALTER TABLE rounds ADD COLUMN model_sha256 TEXT NOT NULL DEFAULT '';
+ALTER TABLE rounds ADD COLUMN deadline_at_s REAL NOT NULL DEFAULT 0
+"""
+    }
+)
 
 
 class LaunchPhase(StrEnum):
@@ -70,10 +80,13 @@ class StartDropped:
 
 @dataclass(frozen=True, slots=True)
 class RoundOpened:
-    """The coordinator opened the round with this start."""
+    """The coordinator opened the round with this start, on a model with this digest, until then
+    (seconds since the epoch). Empty and 0 where it did not say. It may say so again."""
 
     round_id: str
     start_sha256: str
+    model_sha256: str = ""
+    deadline_at_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +137,16 @@ class LaunchedTask:
 
 @dataclass(frozen=True, slots=True)
 class SavedLaunch:
-    """A start, as the store has it. ``tasks`` holds those that went out, by proplet id."""
+    """A start, as the store has it. ``tasks`` holds those that went out, by proplet id;
+    ``model_sha256`` and ``deadline_at_s`` are what the coordinator opened it with."""
 
     start: RoundStart
     start_sha256: str
     phase: LaunchPhase
     image_sha256: str
     tasks: tuple[LaunchedTask, ...]
+    model_sha256: str = ""
+    deadline_at_s: float = 0.0
 
 
 class LaunchStore:
@@ -144,7 +160,7 @@ class LaunchStore:
     def __init__(
         self, database: Path | sqlite3.Connection, *, clock: Callable[[], float] = time.time
     ) -> None:
-        self._db = Database(database, _SCHEMA, LAUNCHES_VERSION)
+        self._db = Database(database, _SCHEMA, LAUNCHES_VERSION, _MIGRATIONS)
         self._clock = clock
         if not isinstance(database, Path):
             return
@@ -208,7 +224,9 @@ class LaunchStore:
         match change:
             case StartTaken(start, start_sha256):
                 self._db.execute(
-                    "INSERT OR IGNORE INTO rounds VALUES (?, ?, ?, ?, '', ?)",
+                    "INSERT OR IGNORE INTO rounds"
+                    " (round_id, start_sha256, start, phase, image_sha256, received_at_s)"
+                    " VALUES (?, ?, ?, ?, '', ?)",
                     start.round_id,
                     start_sha256,
                     start.encode().decode(),
@@ -222,10 +240,13 @@ class LaunchStore:
                     start_sha256,
                     LaunchPhase.WAITING.value,
                 )
-            case RoundOpened(round_id, start_sha256):
+            case RoundOpened(round_id, start_sha256, model_sha256, deadline_at_s):
                 self._db.execute(
-                    "UPDATE rounds SET phase = ? WHERE round_id = ? AND start_sha256 = ?",
+                    "UPDATE rounds SET phase = ?, model_sha256 = ?, deadline_at_s = ?"
+                    " WHERE round_id = ? AND start_sha256 = ?",
                     LaunchPhase.OPEN.value,
+                    model_sha256,
+                    deadline_at_s,
                     round_id,
                     start_sha256,
                 )
@@ -262,13 +283,14 @@ class LaunchStore:
 
     def _load(self, round_id: str, start_sha256: str) -> SavedLaunch | None:
         row = self._db.execute(
-            "SELECT start, phase, image_sha256 FROM rounds WHERE round_id = ? AND start_sha256 = ?",
+            "SELECT start, phase, image_sha256, model_sha256, deadline_at_s"
+            " FROM rounds WHERE round_id = ? AND start_sha256 = ?",
             round_id,
             start_sha256,
         ).fetchone()
         if row is None:
             return None
-        start, phase, image_sha256 = row
+        start, phase, image_sha256, model_sha256, deadline_at_s = row
         tasks: tuple[LaunchedTask, ...] = ()
         if phase != LaunchPhase.WAITING:
             rows = self._db.rows(
@@ -288,6 +310,8 @@ class LaunchStore:
                 LaunchPhase(phase),
                 image_sha256,
                 tasks,
+                model_sha256,
+                deadline_at_s,
             )
 
     @contextmanager

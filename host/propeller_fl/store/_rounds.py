@@ -111,11 +111,13 @@ class RoundStore:
     def open_round(self, opening: Opening) -> None:
         """Add a round; its id must be new."""
         self._db.execute(
-            "INSERT INTO rounds (round_id, start, base_shapes, opened_at_s, phase, detail)"
-            " VALUES (?, ?, ?, ?, ?, '')",
+            "INSERT INTO rounds"
+            " (round_id, start, base_shapes, base_sha256, opened_at_s, phase, detail)"
+            " VALUES (?, ?, ?, ?, ?, ?, '')",
             opening.start.round_id,
             opening.start.encode().decode(),
             json.dumps(dict(opening.base_shapes)),
+            opening.base_sha256,
             opening.opened_at_s,
             Phase.OPEN.value,
         )
@@ -142,13 +144,13 @@ class RoundStore:
     def load_round(self, round_id: str) -> Round | None:
         """The round with all that counted in it, or ``None``."""
         row = self._db.execute(
-            "SELECT start, base_shapes, opened_at_s, phase, outcome, detail"
+            "SELECT start, base_shapes, base_sha256, opened_at_s, phase, outcome, detail"
             " FROM kept_rounds WHERE round_id = ?",
             round_id,
         ).fetchone()
         if row is None:
             return None
-        start, base_shapes, opened_at_s, phase, outcome, detail = row
+        start, base_shapes, base_sha256, opened_at_s, phase, outcome, detail = row
         accepted = self._db.rows(
             "SELECT proplet_id, sha256, num_samples, size_bytes FROM updates WHERE round_id = ?"
             " ORDER BY received_at_s, proplet_id",
@@ -159,7 +161,7 @@ class RoundStore:
         )
         shapes: Shapes = {name: tuple(shape) for name, shape in json.loads(base_shapes).items()}
         return Round(
-            Opening(RoundStart.decode(start.encode()), opened_at_s, shapes),
+            Opening(RoundStart.decode(start.encode()), opened_at_s, shapes, base_sha256),
             phase=Phase(phase),
             accepted={
                 str(proplet): Receipt(str(sha256), cast(int, samples), cast(int, size_bytes))

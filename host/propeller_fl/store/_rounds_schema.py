@@ -44,7 +44,7 @@ SCHEMA: Final = f"""
 CREATE TABLE rounds (
     round_id TEXT PRIMARY KEY, start TEXT NOT NULL, base_shapes TEXT NOT NULL,
     opened_at_s REAL NOT NULL, phase TEXT NOT NULL, outcome TEXT, detail TEXT NOT NULL,
-    complete TEXT, ended_no INTEGER);
+    complete TEXT, ended_no INTEGER, base_sha256 TEXT NOT NULL DEFAULT '');
 CREATE INDEX rounds_by_phase ON rounds (phase);
 {_UPDATES};
 CREATE TABLE refusals (
@@ -73,6 +73,7 @@ WHERE rounds.round_id = ended.round_id;
 {_PRUNING}
 """,
         2: f"""
+ALTER TABLE rounds ADD COLUMN base_sha256 TEXT NOT NULL DEFAULT '';
 ALTER TABLE updates RENAME TO updates_2;
 {_UPDATES};
 INSERT INTO updates SELECT * FROM updates_2;

@@ -6,12 +6,14 @@ from propeller_fl.wire._codecs import Format, decode_document, encode_document, 
 from propeller_fl.wire._control_messages import (
     Alive,
     Discovery,
+    FlSpec,
     LaunchReport,
     Liveness,
     TaskResult,
     TaskStart,
     TaskStop,
 )
+from propeller_fl.wire._fields import Scalar
 from propeller_fl.wire._labels import UPDATE_LABELS
 from propeller_fl.wire._quantised import Delta
 from propeller_fl.wire._reasons import Reason
@@ -25,7 +27,6 @@ from propeller_fl.wire._round_messages import (
     RoundComplete,
     RoundStart,
     RoundStatus,
-    Scalar,
     Update,
     UpdateAck,
     UpdateFormat,
@@ -46,6 +47,7 @@ from propeller_fl.wire._tensors import (
 from propeller_fl.wire._topics import (
     Topics,
     check_id,
+    check_model_uri,
     image_sha256,
     image_uri,
     is_sha256,
@@ -60,6 +62,7 @@ __all__ = [
     "Alive",
     "Delta",
     "Discovery",
+    "FlSpec",
     "Format",
     "LaunchReport",
     "Liveness",
@@ -84,6 +87,7 @@ __all__ = [
     "UpdateFormat",
     "UpdateSender",
     "check_id",
+    "check_model_uri",
     "check_shapes",
     "decode_document",
     "decode_tensors",

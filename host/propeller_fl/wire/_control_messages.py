@@ -6,12 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from propeller_fl.errors import MessageError
 from propeller_fl.wire._codecs import decode_document
-from propeller_fl.wire._fields import Fields
+from propeller_fl.wire._fields import Fields, Scalar
 from propeller_fl.wire._reasons import Reason
+from propeller_fl.wire._topics import check_model_uri
+
+_MAX_FORMAT_CHARS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +76,62 @@ class Alive:
 
 
 @dataclass(frozen=True, slots=True)
+class FlSpec:
+    """What a task of a round is about (``fl`` in TaskStart), so that its proplet can check what it
+    trains on. The module itself reads the environment, which says the same.
+
+    ``model_sha256`` is the digest of the document on ``model_uri``, empty when it is not known;
+    ``format`` what the update is to be written in; ``deadline`` when the round ends at the latest,
+    in seconds since the epoch, 0 when that is not known.
+    """
+
+    round_id: str
+    model_uri: str
+    model_sha256: str = ""
+    format: str = "json"
+    deadline: float = 0.0
+    hyperparams: Mapping[str, Scalar] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> FlSpec:
+        """From a decoded object. Raises :class:`MessageError`, which names ``fl.…``."""
+        fields = Fields(document)
+        try:
+            deadline = fields.number("deadline", 0.0)
+            if deadline < 0:
+                raise MessageError(
+                    Reason.BAD_FIELD, f"deadline is {deadline:g}", field="deadline", hint="from 0"
+                )
+            return cls(
+                round_id=fields.id("round_id"),
+                model_uri=check_model_uri(fields.text("model_uri", max_chars=256), "model_uri"),
+                model_sha256=fields.digest("model_sha256"),
+                format=fields.text("format", "json", max_chars=_MAX_FORMAT_CHARS),
+                deadline=deadline,
+                hyperparams=fields.flat("hyperparams", {}),
+            )
+        except MessageError as err:
+            raise MessageError(
+                err.reason, f"fl.{err.args[0]}", field=f"fl.{err.field}", hint=err.hint
+            ) from None
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "round_id": self.round_id,
+            "model_uri": self.model_uri,
+            "model_sha256": self.model_sha256,
+            "format": self.format,
+            "deadline": self.deadline,
+            "hyperparams": dict(self.hyperparams),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class TaskStart:
-    """One task for one proplet: run this image with this environment."""
+    """One task for one proplet: run this image with this environment.
+
+    ``fl`` is there in tasks of a round, but not in those of Propeller's managers.
+    """
 
     id: str
     name: str
@@ -82,6 +139,7 @@ class TaskStart:
     image_url: str
     env: Mapping[str, str]
     image_sha256: str = ""
+    fl: FlSpec | None = None
 
     @classmethod
     def decode(cls, data: bytes) -> TaskStart:
@@ -95,9 +153,11 @@ class TaskStart:
             image_url=fields.text("image_url", max_chars=1024),
             env={key: env.text(key, max_chars=1 << 20) for key in fields.mapping("env", {})},
             image_sha256=fields.text("image_sha256", "", max_chars=64),
+            fl=FlSpec.of(fields.mapping("fl")) if fields.has("fl") else None,
         )
 
     def encode(self) -> bytes:
+        fl = {} if self.fl is None else {"fl": self.fl.document()}
         return _json(
             id=self.id,
             name=self.name,
@@ -105,6 +165,7 @@ class TaskStart:
             image_url=self.image_url,
             image_sha256=self.image_sha256,
             env=dict(self.env),
+            **fl,
         )
 
 

@@ -8,9 +8,11 @@ from typing import Any, Final, TypeVar, cast
 
 from propeller_fl.errors import MessageError
 from propeller_fl.wire._reasons import Reason
-from propeller_fl.wire._topics import check_id
+from propeller_fl.wire._topics import check_id, is_sha256
 
 T = TypeVar("T")
+
+Scalar = bool | int | float | str
 
 _ABSENT: Any = object()
 _MAX_SHOWN_CHARS: Final = 80
@@ -37,6 +39,13 @@ class Fields:
     def id(self, name: str, default: str = _ABSENT) -> str:
         value = self._get(name, str, "text", default)
         return value if value == default else check_id(value, name)
+
+    def digest(self, name: str) -> str:
+        """A SHA-256 in lower-case hexadecimal, empty when absent or empty."""
+        value = self._get(name, str, "text", "")
+        if value and not is_sha256(value):
+            raise self._bad(name, "is not a digest", "64 lower-case hexadecimal digits")
+        return value
 
     def integer(self, name: str, default: int = _ABSENT, *, low: int, high: int) -> int:
         value = self._get(name, int, "a whole number", default)
@@ -85,6 +94,16 @@ class Fields:
         """A flat map of finite numbers, empty when absent (``metrics``)."""
         found = Fields(self.mapping(name, {}))
         return {key: found.number(key) for key in found._document}
+
+    def flat(self, name: str, default: dict[str, Any] = _ABSENT) -> dict[str, Scalar]:
+        """A flat map of numbers, texts and booleans (``hyperparams``)."""
+        values = self.mapping(name, default)
+        for key, value in values.items():
+            if not isinstance(value, bool | int | float | str):
+                raise self._bad(name, f".{shown(key)} is a {type(value).__name__}", "a flat object")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise self._bad(name, f".{shown(key)} is not finite", "")
+        return values
 
     def _get(
         self, name: str, kind: type[T] | tuple[type[Any], ...], kind_name: str, default: T

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from propeller_fl.errors import MessageError
 from propeller_fl.wire._codecs import Format, decode_document, encode_document
-from propeller_fl.wire._fields import Fields, shown
+from propeller_fl.wire._fields import Fields, Scalar
 from propeller_fl.wire._labels import UPDATE_LABELS
 from propeller_fl.wire._quantised import Delta, is_delta
 from propeller_fl.wire._reasons import Reason
@@ -23,14 +23,12 @@ from propeller_fl.wire._tensors import (
     decode_tensors,
     shapes_of,
 )
-from propeller_fl.wire._topics import check_id, is_sha256
+from propeller_fl.wire._topics import check_id, check_model_uri, is_sha256
 
 MAX_PARTICIPANTS: Final = 100_000
 MAX_TIMEOUT_S: Final = 86_400.0
 MAX_SAMPLES: Final = 2**43  # times MAX_PARTICIPANTS it still fits 63 bits
 MAX_VERSION: Final = 10**18 - 1
-
-Scalar = bool | int | float | str
 
 
 class Mode(StrEnum):
@@ -85,10 +83,10 @@ class RoundStart:
         k_of_n = fields.integer("k_of_n", low=1, high=len(participants))
         start = cls(
             round_id=fields.id("round_id"),
-            model_uri=_model_uri(fields.text("model_uri", max_chars=256)),
+            model_uri=check_model_uri(fields.text("model_uri", max_chars=256), "model_uri"),
             task_wasm_image=fields.text("task_wasm_image", max_chars=1024),
             participants=participants,
-            hyperparams=_flat("hyperparams", fields.mapping("hyperparams")),
+            hyperparams=fields.flat("hyperparams"),
             k_of_n=k_of_n,
             timeout_s=fields.number("timeout_s"),
             min_updates=fields.integer("min_updates", 1, low=1, high=k_of_n),
@@ -96,7 +94,7 @@ class RoundStart:
             update_format=fields.choice("update_format", UpdateFormat, UpdateFormat.JSON),
             mode=fields.choice("mode", Mode, Mode.TRAIN),
             image_sha256=fields.text("image_sha256", "", max_chars=64),
-            strategy_args=_flat("strategy_args", fields.mapping("strategy_args", {})),
+            strategy_args=fields.flat("strategy_args", {}),
         )
         if not 0 < start.timeout_s <= MAX_TIMEOUT_S:
             raise _bad("timeout_s", f"is {start.timeout_s:g}", "more than 0, at most a day")
@@ -269,8 +267,10 @@ class RoundStatus:
     """Where a round stands (``fl/rounds/{round_id}/status``, retained).
 
     ``start_sha256`` is :meth:`RoundStart.digest` of the round this speaks of, so that whoever saw
-    another start under the same id knows that it is not theirs. ``answered`` lists who is in; it is
-    left empty in rounds of more than 1,000 participants, where it would outweigh the updates.
+    another start under the same id knows that it is not theirs. ``model_sha256`` is the digest of
+    the model's document that the round was opened on, or empty when that is not known.
+    ``deadline_at_s`` is in seconds since the epoch. ``answered`` lists who is in; it is left empty
+    in rounds of more than 1,000 participants, where it would outweigh the updates.
     """
 
     round_id: str
@@ -281,6 +281,7 @@ class RoundStatus:
     accepted: int = 0
     refused: Mapping[str, int] = field(default_factory=dict)
     deadline_at_s: float = 0.0
+    model_sha256: str = ""
     answered: tuple[str, ...] = ()
     reason: str = ""
     detail: str = ""
@@ -298,6 +299,7 @@ class RoundStatus:
             accepted=fields.integer("accepted", 0, low=0, high=MAX_PARTICIPANTS),
             refused={key: int(count) for key, count in fields.scalars("refused").items()},
             deadline_at_s=fields.number("deadline_at_s", 0.0),
+            model_sha256=fields.digest("model_sha256"),
             answered=fields.texts("answered"),
             reason=fields.text("reason", ""),
             detail=fields.text("detail", ""),
@@ -313,6 +315,7 @@ class RoundStatus:
             accepted=self.accepted,
             refused=dict(self.refused),
             deadline_at_s=self.deadline_at_s,
+            model_sha256=self.model_sha256,
             answered=list(self.answered),
             reason=self.reason,
             detail=self.detail,
@@ -433,23 +436,6 @@ def _participants(values: list[Any]) -> tuple[str, ...]:
             raise _bad("participants", f"names {value!r} twice", "each proplet once")
         seen[value] = None
     return tuple(seen)
-
-
-def _flat(field: str, values: dict[str, Any]) -> dict[str, Scalar]:
-    for name, value in values.items():
-        if not isinstance(value, bool | int | float | str):
-            raise _bad(field, f".{shown(name)} is a {type(value).__name__}", "a flat object")
-        if isinstance(value, float) and value - value != 0.0:
-            raise _bad(field, f".{shown(name)} is not finite", "")
-    return values
-
-
-def _model_uri(uri: str) -> str:
-    levels = uri.split("/")
-    if len(levels) == 3 and levels[:2] == ["fl", "models"] and levels[2] != "publish":
-        check_id(levels[2], "model_uri")
-        return uri
-    raise _bad("model_uri", f"is {uri[:80]!r}", "fl/models/global_model_v{N}")
 
 
 def _num_samples(fields: Fields) -> int:

@@ -192,6 +192,21 @@ def model_version(uri: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def check_model_uri(value: str, field: str) -> str:
+    """Return ``value`` if it is a model's topic, without prefix; raise :class:`MessageError` naming
+    ``field`` if not. The name need not be a global model's."""
+    folder, _, name = value.rpartition("/")
+    if folder != "fl/models" or name == "publish":
+        raise MessageError(
+            Reason.BAD_FIELD,
+            f"{field} is {value[:80]!r}",
+            field=field,
+            hint="a model's topic, such as fl/models/global_model_v0",
+        )
+    check_id(name, field)
+    return value
+
+
 def image_uri(sha256: str) -> str:
     """The topic of the Wasm image with this digest, without prefix."""
     return f"fl/images/{sha256}"

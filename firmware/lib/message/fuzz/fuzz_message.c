@@ -65,6 +65,8 @@ static void check(unsigned int kind, enum fl_message_status status)
         require(start.id[0] != '\0' && strlen(start.image_url) <= FL_IMAGE_URL_MAX);
         require(strlen(start.name) <= FL_TASK_NAME_MAX && start.env.size <= FL_ENV_CAPACITY);
         require(start.env.size == 0 || start.env.text[start.env.size - 1] == '\0');
+        require(!start.has_model_sha256 || (fl_env_get(&start.env, "ROUND_ID") != NULL &&
+                                            fl_env_get(&start.env, "MODEL_URI") != NULL));
         break;
     case 1:
         require(stop.id[0] != '\0');

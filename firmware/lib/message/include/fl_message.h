@@ -29,6 +29,8 @@
 
 #define FL_TASK_ID_MAX 160   /* bytes */
 #define FL_IMAGE_URL_MAX 255 /* bytes */
+#define FL_MODEL_URI_MAX 74  /* bytes: fl/models/{id} */
+#define FL_FORMAT_MAX 32     /* bytes */
 /* For people only: a longer text is kept in part, and ends in "...". */
 #define FL_TASK_NAME_MAX 63
 #define FL_REASON_MAX 31
@@ -56,6 +58,14 @@ struct fl_task_start {
      */
     bool has_image_sha256;
     uint8_t image_sha256[FL_SHA256_SIZE];
+    /*
+     * From "fl", which says of a task of a round what it is about: the digest of the model's
+     * document. The rest of "fl" is checked and not kept: "round_id" and "model_uri" must be those
+     * of "env" (else FL_MESSAGE_BAD_FIELD), where the module looks, and where "format" and
+     * "hyperparams" are as well; "deadline" is for those who have a clock.
+     */
+    bool has_model_sha256;
+    uint8_t model_sha256[FL_SHA256_SIZE];
     /*
      * "file", the image itself in base64. `has_file` when it was there and not empty;
      * `file_status` is what the stream given to fl_decode_task_start said, and
@@ -122,15 +132,32 @@ struct fl_chunk_header {
     uint32_t total;
 };
 
+/* A task's "fl", while it is read. */
+struct fl_task_spec {
+    char round_id[FL_ID_MAX + 1];
+    char model_uri[FL_MODEL_URI_MAX + 1];
+    char format[FL_FORMAT_MAX + 1];
+    uint8_t model_sha256[FL_SHA256_SIZE];
+};
+
+/* What is known of the fields of the object around "fl", while that is read. */
+struct fl_message_outer {
+    const struct fl_field *fields;
+    void *target;
+    uint32_t seen;
+    uint32_t filled;
+};
+
 /* All private; it is here so that the caller can place it. */
 struct fl_message_decoder {
     struct fl_json json;
     enum fl_message_kind kind;
     enum fl_message_status status;
-    const struct fl_field *fields;     /* the kind's table */
+    uint8_t depth;                     /* of the keys: 1, and 2 inside "fl" */
+    const struct fl_field *fields;     /* the kind's table, or that of "fl" */
     const struct fl_field *spec;       /* the field under way; NULL for one that is skipped */
     const char *field;                 /* the one at fault */
-    void *target;                      /* the message */
+    void *target;                      /* the message, or `task_spec` */
     uint32_t seen;                     /* one bit a field: it was there */
     uint32_t filled;                   /* one bit a field: it was there, whole and not null */
     size_t cursor;                     /* into the string under way */
@@ -138,7 +165,11 @@ struct fl_message_decoder {
     struct fl_base64 base64;
     struct fl_stream *stream; /* where base64 goes; NULL: it is only measured */
     struct fl_image_chunks *chunks;
-    struct fl_chunk_header chunk;
+    struct fl_message_outer outer;
+    union { /* of one kind of message each */
+        struct fl_chunk_header chunk;
+        struct fl_task_spec task_spec;
+    };
 };
 
 /*

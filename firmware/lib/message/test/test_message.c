@@ -92,6 +92,9 @@ static const char *field_value(const struct fixture *fixture, const char *name)
     if (strcmp(name, "image_sha256") == 0) {
         return as_hex(read.start.has_image_sha256, read.start.image_sha256);
     }
+    if (strcmp(name, "fl.model_sha256") == 0) {
+        return as_hex(read.start.has_model_sha256, read.start.model_sha256);
+    }
     if (strcmp(name, "file_sha256") == 0) {
         FL_CHECK_INT(read.start.file_status, FL_STREAM_OK);
         return as_hex(read.start.has_file, read.file.digest);
@@ -286,6 +289,24 @@ FL_TEST(message, a_refused_task_keeps_only_whole_ids)
     FL_CHECK_STRING(read.start.proplet_id, "p");
     FL_CHECK_INT(decode_start("{\"id\":\"t-1\",\"id\":\"t-2\"}", NULL), FL_MESSAGE_BAD_FIELD);
     FL_CHECK_STRING(read.start.id, "t-1");
+}
+
+FL_TEST(message, a_fault_inside_fl_leaves_the_task_it_is_in)
+{
+    FL_CHECK_INT(decode_start("{\"id\":\"t-1\",\"fl\":{\"round_id\":\"a b\"}}", NULL),
+                 FL_MESSAGE_BAD_ID);
+    FL_CHECK_STRING(fl_message_field(&decoder), "fl.round_id");
+    FL_CHECK_STRING(read.start.id, "t-1");
+    FL_CHECK(!read.start.has_model_sha256);
+    /* Its names are its own, and those around it are not its. */
+    FL_CHECK_INT(decode_start("{\"id\":\"t-1\",\"image_url\":\"x\",\"fl.round_id\":1,"
+                              "\"env\":{\"ROUND_ID\":\"r\",\"MODEL_URI\":\"fl/models/m\"},"
+                              "\"fl\":{\"id\":2,\"round_id\":\"r\",\"env\":3,"
+                              "\"model_uri\":\"fl/models/m\"},\"name\":\"n\"}",
+                              NULL),
+                 FL_MESSAGE_OK);
+    FL_CHECK_STRING(read.start.id, "t-1");
+    FL_CHECK_STRING(read.start.name, "n");
 }
 
 FL_TEST(message, words_for_people_are_kept_in_part_and_show_it)

@@ -101,6 +101,7 @@ static void make_event(struct input *input, const struct fl_proplet *proplet,
     event->output_size_bytes = argument;
     digest[0] = argument & 3u;
     event->output_sha256 = digest;
+    event->found_sha256 = digest;
     if (!proplet->online && event->kind != FL_EVENT_RUN_ENDED) {
         event->kind = kind < 128 ? FL_EVENT_CONNECTED : FL_EVENT_TICK; /* nothing arrives */
     }

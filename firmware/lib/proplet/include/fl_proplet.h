@@ -7,7 +7,8 @@
  *   IDLE     no task                               task -> IMAGE
  *   IMAGE    the image is fetched                  ready -> MODEL, or RUN when there is none
  *                                                  failed, too late, stop, round closed -> REPORT
- *   MODEL    the model is fetched                  ready -> RUN
+ *   MODEL    the model is fetched, until it is     ready -> RUN
+ *            the one that the task is about
  *                                                  failed, too late, stop, round closed -> REPORT
  *   RUN      the worker runs the module            ended -> REPORT
  *                                                  too long, stop, round closed -> STOP
@@ -83,6 +84,8 @@ enum fl_event_kind {
     FL_EVENT_IMAGE_FAILED,     /* ticket, detail */
     FL_EVENT_MODEL_READY,      /* ticket */
     FL_EVENT_MODEL_FAILED,     /* ticket, detail */
+    FL_EVENT_MODEL_MISMATCH,   /* one came that the task is not about: ticket, found_sha256; the
+                                * right one is still waited for */
     FL_EVENT_RUN_ENDED,        /* ticket, run_end, detail, output_size_bytes, output_sha256 */
     FL_EVENT_RESULT_DELIVERED, /* the broker acknowledged the result: ticket */
     FL_EVENT_ACK,              /* an UpdateAck was decoded: ack */
@@ -103,7 +106,8 @@ struct fl_event {
     bool addressed;     /* the task came on this proplet's own topic, not on the shared one */
     enum fl_run_end run_end;
     uint32_t output_size_bytes;
-    const uint8_t *output_sha256; /* FL_SHA256_SIZE bytes */
+    const uint8_t *output_sha256; /* FL_SHA256_SIZE bytes, as below */
+    const uint8_t *found_sha256;
 };
 
 /* Where an image comes from. */
@@ -121,7 +125,7 @@ enum fl_action_kind {
     FL_DO_WATCH_ROUND,       /* subscribe to fl/rounds/{text}/complete */
     FL_DO_UNWATCH_ROUND,     /* unsubscribe from it: text */
     FL_DO_FETCH_IMAGE,     /* ticket, task, source; look in the cache first when it has a digest */
-    FL_DO_FETCH_MODEL,     /* ticket, text: its topic without prefix */
+    FL_DO_FETCH_MODEL,     /* ticket, task: what it must be; text: its topic without prefix */
     FL_DO_CANCEL_FETCH,    /* whatever fetch is under way */
     FL_DO_START_RUN,       /* ticket, task */
     FL_DO_STOP_RUN,        /* ticket; answer with FL_EVENT_RUN_ENDED */

@@ -126,6 +126,17 @@ static void step_run_ended(enum fl_run_end end, uint32_t size_bytes, const char 
     step(FL_EVENT_RUN_ENDED, expected);
 }
 
+#define MISMATCH                                                                                   \
+    "model: mismatch: 0700000000000000000000000000000000000000000000000000000000000000, not "      \
+    "0900000000000000000000000000000000000000000000000000000000000000"
+
+/* A model of another digest than the task's comes. */
+static void step_mismatch(const char *expected)
+{
+    event.found_sha256 = digest;
+    step(FL_EVENT_MODEL_MISMATCH, expected);
+}
+
 static void step_ack(const char *round_id, const char *proplet_id, bool accepted,
                      const char *expected)
 {
@@ -298,6 +309,42 @@ FL_TEST(proplet, every_failure_has_its_own_error)
     begin_at(FL_PHASE_MODEL);
     event.detail = "too_large";
     step(FL_EVENT_MODEL_FAILED, "result(model: too_large)");
+}
+
+/* The task is about the model of digest 09…; that of 07… comes. */
+static void begin_with_wrong_model(void)
+{
+    begin_at(FL_PHASE_MODEL);
+    proplet.task.has_model_sha256 = true;
+    proplet.task.model_sha256[0] = 9;
+    step_mismatch("note(" MISMATCH ")");
+    FL_CHECK_INT(proplet.phase, FL_PHASE_MODEL);
+}
+
+FL_TEST(proplet, a_model_that_the_task_is_not_about)
+{
+    begin_with_wrong_model(); /* the right one comes after all, and nothing is left of the other */
+    step(FL_EVENT_MODEL_READY, "run");
+    step_run_ended(FL_RUN_TRAP, 0, NULL, "result(trap)");
+
+    begin_with_wrong_model();
+    wait_ms(MODEL_MS);
+    step(FL_EVENT_TICK, "alive cancel result(" MISMATCH ")");
+
+    begin_with_wrong_model();
+    event.text = "r-1";
+    event.detail = "failed";
+    step(FL_EVENT_ROUND_CLOSED, "cancel result(" MISMATCH ")");
+
+    begin_with_wrong_model();
+    event.text = "t-1";
+    step(FL_EVENT_TASK_STOP, "cancel result(stopped: by the manager)");
+
+    begin_at(FL_PHASE_MODEL); /* of a fetch that was given up */
+    event.ticket = proplet.ticket + 1u;
+    step_mismatch("");
+    begin_at(FL_PHASE_RUN);
+    step_mismatch("");
 }
 
 FL_TEST(proplet, a_long_error_is_kept_in_part)
@@ -705,6 +752,7 @@ FL_TEST(proplet, no_order_of_events_breaks_it)
             .run_end = (enum fl_run_end)((random >> 17) % (FL_RUN_FAILED + 1u)),
             .output_size_bytes = 10,
             .output_sha256 = digest,
+            .found_sha256 = digest,
         };
         if (event.kind == FL_EVENT_RUN_ENDED && event.ticket == proplet.ticket) {
             running = false;
