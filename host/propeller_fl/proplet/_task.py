@@ -34,6 +34,7 @@ from propeller_fl.proplet._task_events import (
     Given,
     ImageArrived,
     ModelArrived,
+    ModelFailed,
     Ran,
     ReadImage,
     Reconnected,
@@ -167,8 +168,12 @@ class Tasks:
                 except ImageError as error:
                     return self._end(task_id, str(error))
                 return self._run_when_ready(replace(state, image=image))
-            case Fetching(start) as state, ModelArrived(uri, model) if uri == model_of(start):
-                return self._run_when_ready(replace(state, model=model))
+            case Fetching(start) as state, ModelArrived(uri, model, content) if uri == model_of(
+                start
+            ):
+                return self._run_when_ready(replace(state, model=model, content=content))
+            case Fetching(start), ModelFailed(uri, error) if uri == model_of(start):
+                return self._end(task_id, error)
             case Running(start), Ran(_, output):
                 return self._deliver(start, output)
             case Delivering(wait_s=wait_s, sends=sends) as state, Taken(_, jitter):
@@ -199,7 +204,7 @@ class Tasks:
             return []
         self._states[start.id] = Running(start)
         env = {**start.env, "PROPLET_ID": self._proplet_id}
-        return [Run(replace(start, env=env), image, state.model)]
+        return [Run(replace(start, env=env), image, state.content or state.model)]
 
     def _deliver(self, start: TaskStart, output: Output) -> list[Effect]:
         if not round_of(start):

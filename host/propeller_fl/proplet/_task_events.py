@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from propeller_fl.proplet._contents import Content
 from propeller_fl.proplet._update import Output
 from propeller_fl.wire import TaskResult, TaskStart, UpdateAck
 
@@ -18,6 +19,7 @@ class Fetching:
     start: TaskStart
     image: bytes | None = field(default=None, repr=False)
     model: bytes | None = field(default=None, repr=False)
+    content: Content | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +86,20 @@ class ImageArrived:
 
 @dataclass(frozen=True, slots=True)
 class ModelArrived:
-    """``model`` is what was published on ``uri``."""
+    """``model`` is what was published on ``uri``; ``content`` the file of a large one, for which
+    that is the manifest."""
 
     uri: str
     model: bytes = field(repr=False)
+    content: Content | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFailed:
+    """What was published on ``uri`` cannot be had whole."""
+
+    uri: str
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +159,7 @@ Event = (
     | Stopped
     | ImageArrived
     | ModelArrived
+    | ModelFailed
     | Ran
     | Failed
     | Taken
@@ -175,7 +188,7 @@ class Run:
 
     start: TaskStart
     image: bytes = field(repr=False)
-    model: bytes | None = field(repr=False)
+    model: bytes | Content | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,9 +58,12 @@ def read_model_file(data: bytes) -> Model:
     """
     if data.startswith(_ZIP):
         return _from_npz(data)
-    if data[8:9] == b"{" and data[:1] != b"{":
-        return _from_safetensors(data)
-    return Model.decode(data)
+    return Model.decode(data) if is_document(data) else _from_safetensors(data)
+
+
+def is_document(data: bytes) -> bool:
+    """Whether it is neither npz nor safetensors, by its first bytes."""
+    return not data.startswith(_ZIP) and (data[8:9] != b"{" or data[:1] == b"{")
 
 
 def _save_npz(model: Model) -> bytes:

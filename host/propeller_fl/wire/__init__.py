@@ -12,6 +12,7 @@ from propeller_fl.wire._control_messages import (
     TaskStart,
     TaskStop,
 )
+from propeller_fl.wire._manifest import MAX_WANTED, Manifest, PartsWanted
 from propeller_fl.wire._reasons import Reason
 from propeller_fl.wire._round_messages import (
     MAX_VERSION,
@@ -29,6 +30,8 @@ from propeller_fl.wire._round_messages import (
     UpdateSender,
 )
 from propeller_fl.wire._tensors import (
+    MAX_NAME_CHARS,
+    MAX_RANK,
     Shapes,
     Tensor,
     Tensors,
@@ -47,19 +50,25 @@ from propeller_fl.wire._topics import (
     is_sha256,
     model_uri,
     model_version,
+    part_sha256,
 )
 
 __all__ = [
+    "MAX_NAME_CHARS",
+    "MAX_RANK",
     "MAX_VERSION",
+    "MAX_WANTED",
     "AckStatus",
     "Alive",
     "Discovery",
     "Format",
     "LaunchReport",
     "Liveness",
+    "Manifest",
     "Mode",
     "Model",
     "Outcome",
+    "PartsWanted",
     "Phase",
     "Reason",
     "RoundComplete",
@@ -88,6 +97,7 @@ __all__ = [
     "is_sha256",
     "model_uri",
     "model_version",
+    "part_sha256",
     "shapes_of",
     "size_of",
     "unflatten",
