@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from propeller_fl.proplet import DONE_KEPT, MAX_LIVE, MAX_WAIT_S, Output, Tasks, events
+from propeller_fl.proplet import DONE_KEPT, MAX_LIVE, MAX_WAIT_S, Content, Output, Tasks, events
 from propeller_fl.wire import AckStatus, TaskStart, UpdateAck
 
 IMAGE = b"an image"
@@ -434,3 +435,24 @@ def test_whatever_happens(happening: list[events.Event]) -> None:
                     assert again or not was_done[result.task_id]
         live = [t for t in ("t-1", "t-2") if isinstance(tasks.state_of(t), events.Fetching)]
         assert bool(live) or all(want.kind == "round" for want in tasks.wants)
+
+
+def test_a_large_model_is_run_from_its_file() -> None:
+    tasks = tasks_in("unknown")
+    content = Content(Path("/models/one"))
+    tasks.handle(GIVEN)
+    tasks.handle(events.ModelArrived(MODEL_URI, b"its manifest", content))
+    [run] = tasks.handle(IMAGE_CAME)
+    assert isinstance(run, events.Run)
+    assert run.model is content
+
+
+def test_a_model_that_cannot_be_had_ends_the_tasks_that_wait_for_it() -> None:
+    tasks = tasks_in("fetching the model")
+    other = events.Given(start("t-2", MODEL_URI="fl/models/global_model_v1"))
+    tasks.handle(other)
+    [report] = tasks.handle(events.ModelFailed(MODEL_URI, "too large"))
+    assert isinstance(report, events.Report)
+    assert (report.result.task_id, report.result.error) == ("t-1", "too large")
+    assert isinstance(tasks.state_of("t-2"), events.Fetching)
+    assert tasks_in("running").handle(events.ModelFailed(MODEL_URI, "too late")) == []
