@@ -94,7 +94,18 @@ class PropletConfig:
     wall_time_s: float = 60.0
     memory_bytes: int = 64 * 1024 * 1024
     output_bytes: int = 4 * 1024 * 1024
+    models_url: str = ""  # http://host:port of a model server: large models are read from there
     resend_after_s: float = 5.0  # first wait for an acknowledgement; doubles up to a minute
+
+
+@dataclass(frozen=True, slots=True)
+class LargeConfig:
+    """Models that are too large for one message: they travel as a manifest and parts of a file."""
+
+    above_bytes: int = 8 * 1024 * 1024  # of float32 numbers; less where the broker takes less
+    part_bytes: int = 192 * 1024  # of one message
+    window_parts: int = 16  # asked for at a time
+    max_model_bytes: int = 640 * 1024 * 1024  # of one that is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +119,7 @@ class Settings:
     coordinator: CoordinatorConfig = field(default_factory=CoordinatorConfig)
     model_server: ModelServerConfig = field(default_factory=ModelServerConfig)
     proplet: PropletConfig = field(default_factory=PropletConfig)
+    large: LargeConfig = field(default_factory=LargeConfig)
 
     @property
     def topics(self) -> Topics:
@@ -260,6 +272,24 @@ def _check(settings: Settings) -> None:
     _require(settings.coordinator.model_grace_s >= 0, "coordinator.model_grace_s", "0 or more")
     _require(settings.coordinator.keep_rounds >= 0, "coordinator.keep_rounds", "0 or more")
     _require(0 <= settings.model_server.http_port < 65536, "model_server.http_port", "0 to 65535")
+    large = settings.large
+    _require(large.above_bytes > 0, "large.above_bytes", "above 0")
+    _require(
+        4096 <= large.part_bytes <= _MAX_MESSAGE_BYTES,
+        "large.part_bytes",
+        "from 4 KiB to 8 MiB, and less than the broker takes in a message",
+    )
+    _require(
+        0 < large.max_model_bytes <= large.part_bytes * 65_536,
+        "large.max_model_bytes",
+        "above 0, at most 65,536 parts of large.part_bytes",
+    )
+    _require(1 <= large.window_parts <= 256, "large.window_parts", "1 to 256")
+    _require(
+        not proplet.models_url or proplet.models_url.startswith(("http://", "https://")),
+        "proplet.models_url",
+        "http://host:port of a model server, or empty",
+    )
 
 
 def _require(holds: bool, name: str, rule: str) -> None:

@@ -137,6 +137,7 @@ class Deployment:
                 settings.topics,
                 settings.model_server,
                 models,
+                large=settings.large,
             )
             server.start()
             stack.callback(server.stop)
@@ -173,6 +174,8 @@ class Deployment:
                 settings.proplet,
                 cache_dir=settings.data_dir / "compiled",
                 keepalive_s=settings.broker.keepalive_s,
+                large=settings.large,
+                large_dir=settings.data_dir / "proplets" / "models",
             )
             proplets.start()
             stack.callback(proplets.stop)

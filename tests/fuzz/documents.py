@@ -14,13 +14,16 @@ import numpy as np
 from propeller_fl.coordinator._reading import ReadUpdate, read_update
 from propeller_fl.errors import MessageError, PropellerError
 from propeller_fl.proplet import prepare_update
+from propeller_fl.store import ModelFormat, convert, read_model_file
 from propeller_fl.wire import (
     Alive,
     Discovery,
     FlSpec,
     Format,
     LaunchReport,
+    Manifest,
     Model,
+    PartsWanted,
     RoundComplete,
     RoundStart,
     RoundStatus,
@@ -61,6 +64,8 @@ def document_targets() -> Iterator[Target]:
     yield _target("document", _check_document, [*updates, *models])
     yield _target("model", _check_model, models)
     yield _target("update", _check_update, updates)
+    yield _target("manifest", _check_manifest, [_MANIFEST.encode()])
+    yield _model_files()
     yield _target("update-sender", _check_sender, updates)
     yield _target("read-update", _check_read_update, updates)
     yield _target("module-output", _check_output, updates)
@@ -82,6 +87,27 @@ def _target(name: str, check: Callable[[bytes], Hashable], seeds: list[bytes]) -
         return both + [path.read_bytes() for path in fixtures]
 
     return Target(name, attempt, document_mutator(tokens, names), make_seeds)
+
+
+def _model_files() -> Target:
+    """What ``model put`` reads: the forms of numpy and safetensors beside ours."""
+    document = encode_document({**_TENSORS, "version": 7}, Format.CBOR)
+    tokens = [b'"dtype":"F32"', b'"data_offsets":[0,8]', b"'descr': '<f4'", b"'shape': (2,)"]
+
+    def attempt(data: bytes) -> Hashable:
+        try:
+            model = read_model_file(data)
+        except PropellerError as error:
+            return _refusal(error, ())
+        again = read_model_file(convert(model.encode(Format.CBOR), ModelFormat.NPZ))
+        if model.encode(Format.CBOR) != again.encode(Format.CBOR):
+            raise Broken(f"{model!r} came back as {again!r}")
+        return len(model.tensors)
+
+    def make_seeds() -> list[bytes]:
+        return [convert(document, form) for form in ModelFormat]
+
+    return Target("model-file", attempt, document_mutator(tokens, ["version"]), make_seeds)
 
 
 def _refusal(error: PropellerError, names: Sequence[str]) -> Hashable:
@@ -107,6 +133,17 @@ def _message_check(kind: type[_Message]) -> Callable[[bytes], Hashable]:
         return kind.__name__
 
     return check
+
+
+def _check_manifest(data: bytes) -> Hashable:
+    found = Manifest.decode(data)
+    if found is None:
+        return None
+    if Manifest.decode(found.encode()) != found:
+        raise Broken(f"{found!r} did not come back")
+    if sum(len(found.place(index)) for index in range(len(found.parts))) != found.size_bytes:
+        raise Broken(f"the parts of {found!r} are not the file")
+    return len(found.parts)
 
 
 def _as_written(message: _Message) -> _Message:
@@ -226,6 +263,10 @@ _UPDATE: Final[dict[str, Any]] = {
     "metrics": {"loss": 0.5, "accuracy": 1},
     "update": _TENSORS,
 }
+_MANIFEST: Final = Manifest(
+    7, 10_000, "c" * 64, 4096, ("a" * 64, "b" * 64, "a" * 64), {"w": (10, 20), "b": ()}
+)
+
 _SAMPLES: Final[dict[type[_Message], _Message]] = {
     type(message): message
     for message in (
@@ -269,6 +310,7 @@ _SAMPLES: Final[dict[type[_Message], _Message]] = {
             ),
         ),
         TaskStop("r-1.p-1", _PROPLET),
+        PartsWanted(_PROPLET, ("0" * 64, "f" * 64)),
         TaskResult("r-1.p-1", _PROPLET, error="trap: unreachable"),
         LaunchReport(_ROUND, ("p-1",), ("p-2",), {"p-3": "exit: status 1"}, "no image"),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from propeller_fl.config import ModelServerConfig
+from propeller_fl.config import LargeConfig, ModelServerConfig
 from propeller_fl.link import LinkLoop
 from propeller_fl.model_server import ModelServer
 from propeller_fl.store import ModelsDir
@@ -22,7 +22,10 @@ TOPICS = Topics()
 
 
 class Stage:
-    def __init__(self, running: RunningBroker, directory: Path) -> None:
+    def __init__(
+        self, running: RunningBroker, directory: Path, large: LargeConfig | None = None
+    ) -> None:
+        self.large = large or LargeConfig()
         self.broker = running
         self.directory = directory
         self.loop = LinkLoop()
@@ -33,7 +36,7 @@ class Stage:
         self.models = ModelsDir(self.directory / "models")
         self.link = new_link(self.loop, self.broker.address, "model-server")
         config = ModelServerConfig(initial_model=initial_model, http_port=0)
-        self.server = ModelServer(self.link, TOPICS, config, self.models)
+        self.server = ModelServer(self.link, TOPICS, config, self.models, large=self.large)
         self.server.start()
         self.link.wait_connected(10)
         return self.server

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from propeller_fl.errors import ModuleExit, StoreError
-from propeller_fl.proplet import Invocation, WasmtimeRuntime
+from propeller_fl.proplet import MAPPED_FROM_BYTES, Invocation, SteadyPath, WasmtimeRuntime
 from tests.proplet.modules import client, read_file, say
 
 BADF, FAULT, INVAL, ISDIR, MFILE = 8, 21, 28, 31, 33
@@ -55,6 +55,34 @@ def test_file_given_as_a_path_is_read(runtime: WasmtimeRuntime, call: str, tmp_p
     module = runtime.compile(read_file("data", call))
 
     assert runtime.run(module, Invocation(files={"data": path})).stdout == b"some rows"
+
+
+@pytest.mark.parametrize("call", ["fd_read", "fd_pread"])
+@pytest.mark.parametrize("size", [MAPPED_FROM_BYTES, MAPPED_FROM_BYTES + 4097])
+def test_a_large_file_that_is_not_copied_is_read_beside_small_ones(
+    runtime: WasmtimeRuntime, call: str, size: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "model"
+    path.write_bytes(b"the model" + bytes(size - 9))
+    files: dict[str, bytes | Path] = {"data": b"rows", "model": SteadyPath(path), "more": b"end"}
+    for name, content in (
+        ("model", b"the model" + bytes(4087)),
+        ("data", b"rows"),
+        ("more", b"end"),
+    ):
+        module = runtime.compile(read_file(name, call))
+        assert runtime.run(module, Invocation(files=files)).stdout == content
+
+
+def test_files_that_are_mapped_leave_nothing_behind(
+    runtime: WasmtimeRuntime, tmp_path: Path
+) -> None:
+    path = tmp_path / "model"
+    path.write_bytes(bytes(MAPPED_FROM_BYTES))
+    module = runtime.compile(read_file("model"))
+    for _ in range(50):
+        runtime.run(module, Invocation(files={"model": SteadyPath(path)}))
+    assert str(path) not in Path("/proc/self/maps").read_text()
 
 
 @pytest.mark.parametrize("path", ["./data", "././data", ".//data"])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from propeller_fl.proplet import DONE_KEPT, MAX_LIVE, MAX_WAIT_S, Output, Tasks, events
+from propeller_fl.proplet import DONE_KEPT, MAX_LIVE, MAX_WAIT_S, Content, Output, Tasks, events
 from propeller_fl.wire import AckStatus, FlSpec, TaskStart, UpdateAck
 
 IMAGE = b"an image"
@@ -391,6 +392,15 @@ def test_the_wrong_model_is_forgotten_when_the_right_one_is_there() -> None:
     )
 
 
+def test_another_model_that_cannot_be_had_is_waited_out() -> None:
+    tasks = Tasks("p-1", WAIT_S)
+    tasks.handle(given_about(spec()))
+    tasks.handle(IMAGE_CAME)
+
+    assert tasks.handle(events.ModelFailed(MODEL_URI, b"another manifest", "gone")) == []
+    assert names(tasks.handle(MODEL_CAME)) == ["Run"]
+
+
 def test_a_model_whose_digest_nobody_knows_is_taken() -> None:
     tasks = Tasks("p-1", WAIT_S)
     for event in (given_about(spec(model_sha256="")), IMAGE_CAME):
@@ -545,3 +555,26 @@ def test_whatever_happens(happening: list[events.Event]) -> None:
                     assert again or not was_done[result.task_id]
         live = [t for t in ("t-1", "t-2") if isinstance(tasks.state_of(t), events.Fetching)]
         assert bool(live) or all(want.kind == "round" for want in tasks.wants)
+
+
+def test_a_large_model_is_run_from_its_file() -> None:
+    tasks = tasks_in("unknown")
+    content = Content(Path("/models/one"))
+    tasks.handle(GIVEN)
+    tasks.handle(events.ModelArrived(MODEL_URI, b"its manifest", content))
+    [run] = tasks.handle(IMAGE_CAME)
+    assert isinstance(run, events.Run)
+    assert run.model is content
+
+
+def test_a_model_that_cannot_be_had_ends_the_tasks_that_wait_for_it() -> None:
+    tasks = tasks_in("fetching the model")
+    other = events.Given(start("t-2", MODEL_URI="fl/models/global_model_v1"))
+    tasks.handle(other)
+    [report] = tasks.handle(events.ModelFailed(MODEL_URI, b"a manifest", "too large"))
+    assert isinstance(report, events.Report)
+    assert (report.result.task_id, report.result.error) == ("t-1", "too large")
+    assert isinstance(tasks.state_of("t-2"), events.Fetching)
+    assert (
+        tasks_in("running").handle(events.ModelFailed(MODEL_URI, b"a manifest", "too late")) == []
+    )

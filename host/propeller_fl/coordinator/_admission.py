@@ -9,7 +9,7 @@ from propeller_fl.errors import MessageError, StrategyError, UnknownStrategyErro
 from propeller_fl.learn import strategy
 from propeller_fl.rounds import Opening
 from propeller_fl.store import RoundStore
-from propeller_fl.wire import Model, Phase, Reason, RoundStart, shapes_of
+from propeller_fl.wire import Manifest, Mode, Model, Phase, Reason, RoundStart, shapes_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,18 @@ def judge(start: RoundStart, start_sha256: str, store: RoundStore, now_s: float)
     if body is None:
         return ModelUnknown()
     try:
-        model = Model.decode(body)
+        manifest = Manifest.decode(body)
+        if manifest is not None and start.mode is not Mode.EVALUATE:
+            return Refused(
+                Reason.TOO_LARGE,
+                f"model {start.model_uri} is published in parts: a round can evaluate it, but not "
+                "train it, since its updates would not fit a message either",
+            )
+        shapes = shapes_of(Model.decode(body).tensors) if manifest is None else manifest.shapes
     except MessageError as err:
         return Refused(err.reason, f"model {start.model_uri} cannot be used: {err}")
     sha256 = hashlib.sha256(body).hexdigest()
-    return Admitted(Opening(start, now_s, shapes_of(model.tensors), sha256))
+    return Admitted(Opening(start, now_s, shapes, sha256))
 
 
 def check_strategy(start: RoundStart) -> None:

@@ -45,6 +45,7 @@ from propeller_fl.rounds import (
 )
 from propeller_fl.store import Owed, RoundStore
 from propeller_fl.wire import (
+    Manifest,
     Mode,
     Model,
     Outcome,
@@ -190,13 +191,14 @@ class Engine:
 
     def _on_model(self, uri: str, payload: bytes) -> None:
         try:
-            model = Model.decode(payload)
+            manifest = Manifest.decode(payload)
+            version = Model.decode(payload).version if manifest is None else manifest.version
         except MessageError as err:
             _log.warning("model on %s ignored: %s", uri, err)
             return
         named = model_version(uri)
-        if named is not None and model.version not in (None, named):
-            _log.warning("model on %s ignored: it says version %s", uri, model.version)
+        if named is not None and version not in (None, named):
+            _log.warning("model on %s ignored: it says version %s", uri, version)
             return
         if named is not None and self._pruner.is_old(named) and not self._starts.wants(uri):
             return

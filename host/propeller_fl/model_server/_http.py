@@ -21,6 +21,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 import uvicorn
@@ -34,6 +35,7 @@ from starlette.routing import Route
 from propeller_fl.errors import ConfigError, DamagedStoreError, MessageError, StoreError
 from propeller_fl.model_server._visitors import accept_visitors
 from propeller_fl.store import ModelFormat, ModelsDir, StoredModel, convert
+from propeller_fl.wire import Manifest
 
 _log = logging.getLogger(__name__)
 
@@ -257,10 +259,22 @@ class _Forms:
                 model.sha256,
                 lambda: self._models.open(model.version),
             )
+        content = self._models.content(model.version)
+        if content is not None:
+            return self._large_body(model, form, content)
         with self._lock:
             data = self._made(model, form)
             sha256 = hashlib.sha256(data).hexdigest()
             return _Body(media_type, len(data), sha256, lambda: self._file_of(model, form))
+
+    def _large_body(self, model: StoredModel, form: ModelFormat, content: Path) -> _Body:
+        """A model that is published as a manifest: its file as it lies there, and no other form."""
+        manifest = Manifest.decode(self._models.read(model.version))
+        if manifest is None or form is not ModelFormat.SAFETENSORS:
+            raise HTTPException(406, f"model {model.version} is too large for any but safetensors")
+        return _Body(
+            _MEDIA_TYPES[form], manifest.size_bytes, manifest.sha256, lambda: content.open("rb")
+        )
 
     def _file_of(self, model: StoredModel, form: ModelFormat) -> BinaryIO:
         with self._lock:

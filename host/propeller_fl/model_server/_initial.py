@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from propeller_fl.errors import ConfigError, MessageError
+from propeller_fl.store import is_document, read_model_file, shapes_in_file, tensor_bytes
 from propeller_fl.wire import Format, Model, Tensor, Tensors, format_of
 
 _LINEAR: Final = re.compile(r"linear:([1-9][0-9]{0,6})", re.ASCII)
@@ -17,6 +18,8 @@ _SOFTMAX: Final = re.compile(
 )
 _MAX_PARAMETERS: Final = 50_000_000
 _SEED: Final = 0
+_BUILT_IN: Final = re.compile(r"(linear|softmax):")
+_HINT: Final = "linear:N, softmax:FxC, softmax:FxHxC or a file that exists"
 
 
 def initial_model(wanted: str, form: Format = Format.JSON) -> bytes:
@@ -25,20 +28,43 @@ def initial_model(wanted: str, form: Format = Format.JSON) -> bytes:
     ``linear:N``        zeros: w [N], b a scalar
     ``softmax:FxC``     zeros: W [F, C], b [C]
     ``softmax:FxHxC``   W1 [F, H] and W2 [H, C] by He's rule from a fixed seed, b1 [H], b2 [C] zero
-    anything else       a file that holds a model, JSON or CBOR, published as it is
+    anything else       a file that holds a model: JSON or CBOR, which is published as it is,
+                        safetensors or npz
 
     Raises :class:`ConfigError`.
     """
+    made = initial_source(wanted)
+    return made if isinstance(made, bytes) else Model(made.tensors, version=0).encode(form)
+
+
+def large_file(wanted: str, above_bytes: int) -> Path | None:
+    """The file of that setting, if it holds more than that in float32 numbers and can be published
+    as it is. Raises :class:`ConfigError`."""
+    if _BUILT_IN.match(wanted):
+        return None
+    path = _path_of(wanted)
+    try:
+        if path.suffix != ".safetensors" or path.stat().st_size <= above_bytes:
+            return None
+        return path if tensor_bytes(shapes_in_file(path)) > above_bytes else None
+    except OSError as err:
+        raise _refused(wanted, f"is no file to be read: {err.strerror}", _HINT) from err
+    except MessageError as err:
+        raise _refused(wanted, f"holds no model: {err}", "") from err
+
+
+def initial_source(wanted: str) -> Model | bytes:
+    """The same as a model to be encoded, or a document to be published as it is."""
     if match := _LINEAR.fullmatch(wanted):
         tensors: Tensors = {"w": _zeros(wanted, int(match[1])), "b": np.zeros((), np.float32)}
     elif match := _SOFTMAX.fullmatch(wanted):
         sizes = [int(size) for size in match.groups() if size]
         tensors = _mlp(wanted, *sizes) if len(sizes) == 3 else _softmax(wanted, *sizes)
-    elif re.match(r"(linear|softmax):", wanted):
+    elif _BUILT_IN.match(wanted):
         raise _refused(wanted, "cannot be read", "linear:N, softmax:FxC, softmax:FxHxC or a file")
     else:
         return _from_file(wanted)
-    return Model(tensors, version=0).encode(form)
+    return Model(tensors)
 
 
 def _softmax(wanted: str, features: int, classes: int) -> Tensors:
@@ -67,22 +93,28 @@ def _zeros(wanted: str, *shape: int) -> Tensor:
     return np.zeros(shape, np.float32)
 
 
-def _from_file(wanted: str) -> bytes:
+def _from_file(wanted: str) -> Model | bytes:
     try:
-        data = Path(wanted).expanduser().read_bytes()
-        model = Model.decode(data)
+        data = _path_of(wanted).read_bytes()
+        model = read_model_file(data)
     except OSError as err:
-        hint = "linear:N, softmax:FxC, softmax:FxHxC or a file that exists"
-        raise _refused(wanted, f"is no file to be read: {err.strerror}", hint) from err
-    except (RuntimeError, ValueError) as err:  # no such user, a zero byte
+        raise _refused(wanted, f"is no file to be read: {err.strerror}", _HINT) from err
+    except ValueError as err:  # a zero byte
         raise _refused(wanted, f"is no path: {err}", "") from None
     except MessageError as err:
         raise _refused(wanted, f"holds no model: {err}", "") from err
-    if model.version == 0:
-        return data
-    if model.version is not None:
+    if model.version not in (None, 0):
         raise _refused(wanted, f"holds version {model.version}", "take its version field away")
-    return Model(model.tensors, version=0).encode(format_of(data))
+    if not is_document(data):
+        return model
+    return data if model.version == 0 else Model(model.tensors, 0).encode(format_of(data))
+
+
+def _path_of(wanted: str) -> Path:
+    try:
+        return Path(wanted).expanduser()
+    except (RuntimeError, ValueError) as err:  # no such user, a zero byte
+        raise _refused(wanted, f"is no path: {err}", "") from None
 
 
 def _refused(wanted: str, what: str, hint: str) -> ConfigError:

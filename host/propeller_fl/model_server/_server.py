@@ -17,20 +17,28 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from propeller_fl.config import ModelServerConfig
-from propeller_fl.errors import DamagedStoreError, LinkError, MessageError, StoreError
+from propeller_fl.config import LargeConfig, ModelServerConfig
+from propeller_fl.errors import (
+    ConfigError,
+    DamagedStoreError,
+    LinkError,
+    MessageError,
+    StoreError,
+)
 from propeller_fl.link import Delivery, Incoming, Link
 from propeller_fl.log import Trouble
 from propeller_fl.model_server._http import HttpFace
-from propeller_fl.model_server._initial import initial_model
-from propeller_fl.store import ModelsDir, StoredModel, model_fault
-from propeller_fl.wire import Model, Reason, Topics
+from propeller_fl.model_server._initial import initial_source, large_file
+from propeller_fl.model_server._large import LargeModels
+from propeller_fl.store import ModelsDir, StoredModel, model_fault, tensor_bytes
+from propeller_fl.wire import Manifest, Model, Reason, Topics, shapes_of
 
 _log = logging.getLogger(__name__)
 
 _QUIET_S: Final = 0.5  # no more retained models for so long: the broker has sent all it has
 _RETRY_STORE_S: Final = 1.0
 _RETRY_LINK_S: Final = 0.05
+_LARGE: Final = LargeConfig()
 
 
 class _LinkChange(Enum):
@@ -43,6 +51,15 @@ class _Offered:
     """A model to be kept and published."""
 
     payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """The file of a large model is here, or never will be: ``error``."""
+
+    manifest: Manifest
+    payload: bytes
+    error: BaseException | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +86,16 @@ class ModelServer:
         config: ModelServerConfig,
         models: ModelsDir,
         *,
+        large: LargeConfig = _LARGE,
         patience_s: float = 10.0,
     ) -> None:
+        self._large_config = large
+        self._large = LargeModels(link, topics, large, models)
         self._link = link
         self._topics = topics
         self._config = config
         self._models = models
-        self._inbox: queue.SimpleQueue[_Offered | _OnBroker | _LinkChange | None] = (
+        self._inbox: queue.SimpleQueue[_Offered | _Fetched | _OnBroker | _LinkChange | None] = (
             queue.SimpleQueue()
         )
         self._lock = threading.Lock()
@@ -114,13 +134,13 @@ class ModelServer:
         if latest is not None:
             self._read_whole(latest)
         else:
-            initial = initial_model(self._config.initial_model, self._config.initial_format)
-            self._models.put(0, initial)
+            self._make_first()
             _log.info("made model version 0: %s", self._config.initial_model)
         # It matches fl/models/publish as well; subscribed to both, a broker may deliver twice.
         self._link.subscribe(self._topics.any_model, self._take)
         self._link.on_up = lambda session_present: self._inbox.put(_LinkChange.UP)
         self._link.on_down = lambda error: self._inbox.put(_LinkChange.DOWN)
+        self._large.start()
         self._http.start()
         self._thread.start()
         self._link.start()
@@ -131,6 +151,7 @@ class ModelServer:
         self._inbox.put(None)
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
+        self._large.stop()
         self._http.stop(timeout_s)
 
     def run(self) -> None:
@@ -139,6 +160,22 @@ class ModelServer:
         self._thread.join()
         if self._failure is not None:
             raise self._failure
+
+    def _make_first(self) -> None:
+        wanted, above_bytes = self._config.initial_model, self._large_config.above_bytes
+        source = large_file(wanted, above_bytes) or initial_source(wanted)
+        if isinstance(source, Model) and tensor_bytes(shapes_of(source.tensors)) <= above_bytes:
+            document = Model(source.tensors, 0).encode(self._config.initial_format)
+            source = document if len(document) <= above_bytes else source
+        if isinstance(source, bytes):
+            self._models.put(0, source)
+            return
+        try:
+            self._large.make(source)
+        except MessageError as err:
+            raise ConfigError(
+                f"model_server.initial_model {wanted[:200]!r} cannot be used: {err}"
+            ) from err
 
     # --- on the link's thread
 
@@ -185,6 +222,8 @@ class ModelServer:
         match item:
             case _Offered(payload):
                 self._keep(payload)
+            case _Fetched() as fetched:
+                self._keep_large(fetched)
             case _OnBroker(version, incoming):
                 self._broker_has[version] = hashlib.sha256(incoming.payload).hexdigest()
                 incoming.ack()
@@ -199,7 +238,8 @@ class ModelServer:
     def _keep(self, payload: bytes) -> None:
         """Store one model, publish it, and only then let the broker forget the offer."""
         try:
-            version = _version_of(payload)
+            manifest = Manifest.decode(payload)
+            version = _version_of(payload) if manifest is None else manifest.version
         except MessageError as err:
             _log.error("model refused: %s", err)
             self._settle(payload)
@@ -212,7 +252,11 @@ class ModelServer:
                     _log.error("model refused: version %d exists with other bytes", version)
                     self._settle(payload)
                     return
-                self._models.put(version, payload)
+                if manifest is None:
+                    self._models.put(version, payload)
+                elif found is None:
+                    self._fetch(manifest, payload)
+                    return
             except StoreError as err:
                 if self._trouble.is_news(str(err)):
                     _log.error("model %d not stored, trying again: %s", version, err)
@@ -223,6 +267,38 @@ class ModelServer:
         self._trouble.is_over()
         if found is None:
             _log.info("model %d stored, %d bytes, sha256 %s", version, len(payload), sha256)
+        delivery = self._publish(version, payload)
+        if delivery is not None:
+            delivery.add_done_callback(functools.partial(self._published, payload))
+
+    def _fetch(self, manifest: Manifest, payload: bytes) -> None:
+        self._large.fetch(
+            manifest, lambda error: self._inbox.put(_Fetched(manifest, payload, error))
+        )
+
+    def _keep_large(self, fetched: _Fetched) -> None:
+        """As ``_keep``, with a file that has come in parts."""
+        version, payload = fetched.manifest.version, fetched.payload
+        if isinstance(fetched.error, MessageError):
+            _log.error("model refused: %s", fetched.error)
+            self._settle(payload)
+            return
+        if fetched.error is not None:
+            if self._stopping.is_set():
+                return  # the broker still has the offer
+            raise fetched.error
+        while True:
+            try:
+                self._large.keep(fetched.manifest, payload)
+            except StoreError as err:
+                if self._trouble.is_news(str(err)):
+                    _log.error("model %d not stored, trying again: %s", version, err)
+                if self._stopping.wait(_RETRY_STORE_S):
+                    return
+            else:
+                break
+        self._trouble.is_over()
+        _log.info("model %d stored, %d bytes in parts", version, fetched.manifest.size_bytes)
         delivery = self._publish(version, payload)
         if delivery is not None:
             delivery.add_done_callback(functools.partial(self._published, payload))

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import queue
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from propeller_fl.errors import LinkError, MessageError, RequestError
 from propeller_fl.link import BrokerAddress, Incoming, Link, LinkLoop
+from propeller_fl.parts import Fetcher, PartsServer, places_of
 from propeller_fl.wire import (
     LaunchReport,
+    Manifest,
     Model,
     Phase,
     RoundComplete,
@@ -31,6 +35,7 @@ RoundEvent = RoundStatus | LaunchReport | RoundComplete
 _FIRST_LULL_S: Final = 0.25
 _LONGEST_LULL_S: Final = 4.0
 _SUBSCRIBE_S: Final = 10.0
+_NO_PART_S: Final = 60.0
 
 
 class Operator:
@@ -114,9 +119,15 @@ class Operator:
 
         Raises :class:`RequestError` when there is none.
         """
+        payload = self.document(uri)
+        return Model.decode(payload), payload
+
+    def document(self, uri: str) -> bytes:
+        """What is retained on ``uri``: a model's document, or a large one's manifest. Raises as
+        :meth:`model`."""
         with _Subscription(self._link, self._topics.absolute(uri)) as messages:
             for payload in messages.until(time.monotonic() + self._timeout_s):
-                return Model.decode(payload), payload
+                return payload
         raise RequestError(
             f"there is no model on {uri}", hint="`propeller-fl model list` shows what there is"
         )
@@ -131,6 +142,37 @@ class Operator:
                     found[version] = payload
         return dict(sorted(found.items()))
 
+    def fetch(self, manifest: Manifest, path: Path, window: int = 16) -> None:
+        """Put a large model's file together at ``path``. What is there of it is kept.
+
+        Raises :class:`LinkError` when no parts come, :class:`MessageError` when the file is not
+        what the manifest says.
+        """
+        fetcher = Fetcher(
+            self._link, self._topics, self._link.client_id, window, patience_s=_NO_PART_S
+        )
+        fetcher.fetch(manifest, path, threading.Event(), "--output")
+
+    def put_large(self, manifest: Manifest, path: Path) -> None:
+        """As :meth:`put_model`, with the file at ``path``, whose parts are published as they are
+        asked for."""
+        document, topic = manifest.encode(), self._topics.model(manifest.version)
+        places = dict(places_of(manifest, path))
+        server = PartsServer(self._link, self._topics, places.get)
+        server.start()
+        try:
+            with _Subscription(self._link, topic) as messages:
+                self._publish(self._topics.model_publish, document)
+                server.last_asked_s = time.monotonic()
+                while time.monotonic() - server.last_asked_s < _NO_PART_S:
+                    for payload in messages.until(time.monotonic() + 1.0):
+                        if payload == document:
+                            return
+                        raise _another_model(manifest.version)
+        finally:
+            server.stop()
+        raise _nobody_published(manifest.version, _NO_PART_S)
+
     def put_model(self, version: int, document: bytes) -> None:
         """Have the model server keep ``document`` as ``version``, and return when it is retained.
 
@@ -141,21 +183,29 @@ class Operator:
             for payload in messages.until(time.monotonic() + self._timeout_s):
                 if payload == document:
                     return
-                raise RequestError(
-                    f"{model_uri(version)} is another model",
-                    hint="a version is never used twice: leave --version out for the next one",
-                )
-        raise RequestError(
-            f"nobody has published {model_uri(version)} within {self._timeout_s:g} s",
-            hint="is a model server running on this broker, with the same topic prefix? Its log "
-            "says why it refuses a model",
-        )
+                raise _another_model(version)
+        raise _nobody_published(version, self._timeout_s)
 
     def _publish(self, topic: str, payload: bytes) -> None:
         try:
             self._link.publish(topic, payload).wait(self._timeout_s)
         except MessageError as err:
             raise LinkError(str(err)) from err
+
+
+def _another_model(version: int) -> RequestError:
+    return RequestError(
+        f"{model_uri(version)} is another model",
+        hint="a version is never used twice: leave --version out for the next one",
+    )
+
+
+def _nobody_published(version: int, waited_s: float) -> RequestError:
+    return RequestError(
+        f"nobody has published {model_uri(version)} within {waited_s:g} s",
+        hint="is a model server running on this broker, with the same topic prefix? Its log says "
+        "why it refuses a model",
+    )
 
 
 class _Subscription:

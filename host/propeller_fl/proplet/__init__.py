@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from propeller_fl.proplet import _task_events as events
 from propeller_fl.proplet._board import Board
+from propeller_fl.proplet._contents import Content
 from propeller_fl.proplet._contract import (
     Contract,
     ContractReport,
@@ -12,6 +13,7 @@ from propeller_fl.proplet._contract import (
     require_contract,
 )
 from propeller_fl.proplet._data import DataSource, data_source
+from propeller_fl.proplet._files import MAPPED_FROM_BYTES, SteadyPath
 from propeller_fl.proplet._host import PropletHost
 from propeller_fl.proplet._runtime import (
     CompiledModule,
@@ -27,10 +29,12 @@ from propeller_fl.proplet._workers import Workers
 
 __all__ = [
     "DONE_KEPT",
+    "MAPPED_FROM_BYTES",
     "MAX_LIVE",
     "MAX_WAIT_S",
     "Board",
     "CompiledModule",
+    "Content",
     "Contract",
     "ContractReport",
     "DataSource",
@@ -41,6 +45,7 @@ __all__ = [
     "Proplet",
     "PropletHost",
     "RunResult",
+    "SteadyPath",
     "Tasks",
     "WasmtimeRuntime",
     "Workers",

@@ -1,12 +1,19 @@
-"""The files of one run, copied into a memory of its own store, where its module may read them."""
+"""The files of one run in a memory of its own store, where its module may read them.
+
+They are copied there, but for files that are known not to change: large ones of these are mapped
+into their place. What is read of them is then the file system's cache, which the kernel takes back
+when it needs the room.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import mmap
+import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PosixPath
 
 import wasmtime
 
@@ -15,7 +22,24 @@ from propeller_fl.proplet._gate import FILES_START
 from propeller_fl.proplet._wasm import PAGE_BYTES
 
 MAX_FILES_BYTES = 1 << 30
-"""All files of one run together. They are held in RAM while it runs."""
+"""All files of one run together."""
+
+MAPPED_FROM_BYTES = 1 << 20
+
+
+class SteadyPath(PosixPath):
+    """A file that nobody changes for as long as it is there: it need not be copied."""
+
+    __slots__ = ()
+
+
+_MAP_FIXED = 0x10  # Python's mmap has no name for it, and cannot map to an address
+_mmap = ctypes.CDLL(None, use_errno=True).mmap
+_mmap.restype = ctypes.c_void_p
+_mmap.argtypes = (
+    *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int),
+    *(ctypes.c_int, ctypes.c_int, ctypes.c_int64),
+)
 
 
 @dataclass(slots=True)
@@ -40,8 +64,12 @@ def load_files(
     end = FILES_START
     for name, content in files.items():
         size = _regular_size(content) if isinstance(content, Path) else len(content)
+        if _is_mapped(content, size):
+            end = -(-end // mmap.PAGESIZE) * mmap.PAGESIZE
         sources[name] = (content, File(end, size))
         end += size
+        if _is_mapped(content, size):  # the last page of the mapping is the file's alone
+            end = -(-end // mmap.PAGESIZE) * mmap.PAGESIZE
     if end > MAX_FILES_BYTES:
         raise ModuleError(
             f"the files {', '.join(files)} have {end} bytes together, more than {MAX_FILES_BYTES}",
@@ -51,11 +79,34 @@ def load_files(
     memory = wasmtime.Memory(store, wasmtime.MemoryType(wasmtime.Limits(pages, pages)))
     base = address_of(memory, store)
     for content, file in sources.values():
-        if isinstance(content, Path):
+        if isinstance(content, Path) and _is_mapped(content, file.size):
+            _map(content, base + file.start, file.size)
+        elif isinstance(content, Path):
             file.size = _read_into(content, base + file.start, file.size)
         else:
             ctypes.memmove(base + file.start, content, file.size)
     return memory, {name.encode(): file for name, (_, file) in sources.items()}
+
+
+def _is_mapped(content: bytes | Path, size: int) -> bool:
+    return isinstance(content, SteadyPath) and size >= MAPPED_FROM_BYTES
+
+
+def _map(path: Path, address: int, size: int) -> None:
+    """Put the file's pages in place of the memory's own, which nothing has touched. They go with
+    the memory: it is unmapped as a whole when its store ends."""
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < size:
+                raise StoreError(f"{path} has become shorter")
+            found = _mmap(
+                address, size, mmap.PROT_READ, mmap.MAP_PRIVATE | _MAP_FIXED, file.fileno(), 0
+            )
+    except OSError as error:
+        raise StoreError(f"a file for the module cannot be read: {error}") from error
+    if found != address:
+        errno = ctypes.get_errno()
+        raise StoreError(f"{path} cannot be mapped: {os.strerror(errno)}")
 
 
 def _regular_size(path: Path) -> int:

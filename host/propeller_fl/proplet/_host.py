@@ -8,10 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from propeller_fl.config import PropletConfig
+from propeller_fl.config import LargeConfig, PropletConfig
 from propeller_fl.errors import ConfigError, MessageError
 from propeller_fl.link import BrokerAddress, Link, LinkLimits, LinkLoop
 from propeller_fl.proplet._board import Board
+from propeller_fl.proplet._contents import Contents
 from propeller_fl.proplet._data import DataSource, data_source
 from propeller_fl.proplet._service import Proplet, last_will
 from propeller_fl.proplet._workers import Workers
@@ -20,6 +21,7 @@ from propeller_fl.wire import Topics, check_id
 _log = logging.getLogger(__name__)
 
 _LIMITS = LinkLimits()
+_LARGE = LargeConfig()
 
 
 class PropletHost:
@@ -28,6 +30,7 @@ class PropletHost:
 
     ``data``       where their samples are; by default what ``config.data`` says
     ``cache_dir``  keeps compiled modules between processes; None: they are compiled in each
+    ``large_dir``  keeps the files of large models likewise; None: they are fetched in each
 
     Raises ``ConfigError`` for ids, data or limits that cannot be.
     """
@@ -42,6 +45,8 @@ class PropletHost:
         cache_dir: Path | None = None,
         keepalive_s: int = 30,
         limits: LinkLimits = _LIMITS,
+        large: LargeConfig = _LARGE,
+        large_dir: Path | None = None,
     ) -> None:
         _check(config, limits)
         data = data or data_source(config.data, config.ids)
@@ -60,8 +65,11 @@ class PropletHost:
             for proplet_id in config.ids
         ]
         board = Board(links[0], self._loop)
+        self._contents = Contents(links[0], self._loop, topics, large, large_dir, config.models_url)
         self._proplets = [
-            Proplet(link, self._loop, topics, config, proplet_id, board, self._workers)
+            Proplet(
+                link, self._loop, topics, config, proplet_id, board, self._workers, self._contents
+            )
             for link, proplet_id in zip(links, config.ids, strict=True)
         ]
 
@@ -93,6 +101,7 @@ class PropletHost:
                 _log.warning("%d proplets hang up without goodbye", len(self._proplets) - number)
                 break
             proplet.link.close(left_s)
+        self._contents.close()
         self._loop.stop()
         self._workers.close()
 

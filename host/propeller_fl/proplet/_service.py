@@ -21,6 +21,7 @@ from propeller_fl.config import PropletConfig
 from propeller_fl.errors import LinkError, MessageError, PropellerError
 from propeller_fl.link import Delivery, Incoming, Link, LinkLoop, Timer, Will
 from propeller_fl.proplet._board import Board
+from propeller_fl.proplet._contents import Content, Contents
 from propeller_fl.proplet._deadline import wall_clock
 from propeller_fl.proplet._task import Tasks
 from propeller_fl.proplet._task_events import (
@@ -34,6 +35,7 @@ from propeller_fl.proplet._task_events import (
     Given,
     ImageArrived,
     ModelArrived,
+    ModelFailed,
     Ran,
     ReadImage,
     Reconnected,
@@ -52,6 +54,7 @@ from propeller_fl.wire import (
     Alive,
     Discovery,
     Liveness,
+    Manifest,
     RoundComplete,
     TaskResult,
     TaskStart,
@@ -90,6 +93,7 @@ class Proplet:
         proplet_id: str,
         board: Board,
         workers: Workers,
+        contents: Contents,
     ) -> None:
         self._link = link
         self._loop = loop
@@ -98,6 +102,7 @@ class Proplet:
         self._id = proplet_id
         self._board = board
         self._workers = workers
+        self._contents = contents
         self._tasks = Tasks(proplet_id, config.resend_after_s)
         self._events: deque[Event] = deque()
         self._handling = False
@@ -192,11 +197,30 @@ class Proplet:
             case "image":
                 self._handle(ImageArrived(want.name, payload))
             case "model":
-                self._handle(ModelArrived(want.name, payload))
+                self._on_model(want.name, payload)
             case "round":
                 complete = self._decoded(RoundComplete.decode, self._topic_of(want), payload)
                 if complete is not None and complete.round_id == want.name:
                     self._handle(RoundClosed(want.name, complete.status))
+
+    def _on_model(self, uri: str, payload: bytes) -> None:
+        try:
+            manifest = Manifest.decode(payload)
+        except MessageError as error:
+            self._handle(ModelFailed(uri, payload, f"the model on {uri} cannot be used: {error}"))
+            return
+        if manifest is None:
+            self._handle(ModelArrived(uri, payload))
+            return
+
+        def fetched(outcome: Content | BaseException) -> None:
+            if isinstance(outcome, Content):
+                self._handle(ModelArrived(uri, payload, outcome))
+            else:
+                error = f"the model on {uri} cannot be had: {outcome}"
+                self._handle(ModelFailed(uri, payload, error))
+
+        self._contents.fetch(manifest, (self._id, uri), fetched)
 
     def _decoded(self, decode: Callable[[bytes], _T], topic: str, payload: bytes) -> _T | None:
         """The message, or None after a warning."""
@@ -313,6 +337,8 @@ class Proplet:
         for want in self._followed - wants:
             self._followed.remove(want)
             self._board.unfollow(self._topic_of(want), self._id)
+            if want.kind == "model":
+                self._contents.forget((self._id, want.name))
         for want in wants - self._followed:
             self._followed.add(want)
             self._board.follow(

@@ -42,6 +42,7 @@ from propeller_fl.proplet._task_events import (
     Given,
     ImageArrived,
     ModelArrived,
+    ModelFailed,
     Ran,
     ReadImage,
     Reconnected,
@@ -182,8 +183,16 @@ class Tasks:
                 except ImageError as error:
                     return self._end(task_id, str(error))
                 return self._run_when_ready(replace(state, image=image))
-            case Fetching(start) as state, ModelArrived(uri, model) if uri == model_of(start):
-                return self._model_arrived(state, model)
+            case Fetching(start) as state, ModelArrived(uri, model, content) if uri == model_of(
+                start
+            ):
+                if not _is_wanted(start, model):
+                    return self._wrong_model(state, model)
+                return self._run_when_ready(replace(state, model=model, content=content))
+            case Fetching(start) as state, ModelFailed(uri, model, error) if uri == model_of(start):
+                if not _is_wanted(start, model):
+                    return self._wrong_model(state, model)
+                return self._end(task_id, error)
             case Fetching() as state, Expired():
                 return self._end(task_id, f"the round's deadline has passed before {_lacks(state)}")
             case Running(start), Ran(_, output):
@@ -209,18 +218,16 @@ class Tasks:
                 return self._round_closed(state, how)
         return []
 
-    def _model_arrived(self, state: Fetching, model: bytes) -> list[Effect]:
-        wanted = state.start.fl.model_sha256 if state.start.fl else ""
-        found = hashlib.sha256(model).hexdigest() if wanted else ""
-        if found == wanted:
-            return self._run_when_ready(replace(state, model=model))
+    def _wrong_model(self, state: Fetching, model: bytes) -> list[Effect]:
+        """Wait on: somebody may have overwritten the right one for a moment."""
+        found = hashlib.sha256(model).hexdigest()
         if state.model is None and state.wrong_sha256 != found:
             self._states[state.start.id] = replace(state, wrong_sha256=found)
             _log.warning(
                 "not trained on %s, waiting for the right one: it has the digest %s, not %s",
                 model_of(state.start),
                 found,
-                wanted,
+                state.start.fl.model_sha256 if state.start.fl else "any",
                 extra={"task_id": state.start.id, "round_id": round_of(state.start)},
             )
         return []
@@ -232,7 +239,7 @@ class Tasks:
             return []
         self._states[start.id] = Running(start)
         env = {**start.env, "PROPLET_ID": self._proplet_id}
-        return [Run(replace(start, env=env), image, state.model)]
+        return [Run(replace(start, env=env), image, state.content or state.model)]
 
     def _deliver(self, start: TaskStart, output: Output) -> list[Effect]:
         if not round_of(start):
@@ -302,6 +309,12 @@ class Tasks:
         }
         text = json.dumps(summary, separators=(",", ":"))
         return TaskResult(state.start.id, self._proplet_id, results=text)
+
+
+def _is_wanted(start: TaskStart, model: bytes) -> bool:
+    """Whether this document is the model the task is about, as far as the task says."""
+    wanted = start.fl.model_sha256 if start.fl else ""
+    return not wanted or hashlib.sha256(model).hexdigest() == wanted
 
 
 def _wants(state: State) -> Iterator[Want]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from propeller_fl.proplet._contents import Content
 from propeller_fl.proplet._update import Output
 from propeller_fl.wire import TaskResult, TaskStart, UpdateAck
 
@@ -21,6 +22,7 @@ class Fetching:
     start: TaskStart
     image: bytes | None = field(default=None, repr=False)
     model: bytes | None = field(default=None, repr=False)
+    content: Content | None = None
     wrong_sha256: str = ""
 
 
@@ -92,10 +94,21 @@ class ImageArrived:
 
 @dataclass(frozen=True, slots=True)
 class ModelArrived:
-    """``model`` is what was published on ``uri``."""
+    """``model`` is what was published on ``uri``; ``content`` the file of a large one, for which
+    that is the manifest."""
 
     uri: str
     model: bytes = field(repr=False)
+    content: Content | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFailed:
+    """What ``model``, which was published on ``uri``, stands for cannot be had whole."""
+
+    uri: str
+    model: bytes = field(repr=False)
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +175,7 @@ Event = (
     | Stopped
     | ImageArrived
     | ModelArrived
+    | ModelFailed
     | Ran
     | Failed
     | Expired
@@ -191,7 +205,7 @@ class Run:
 
     start: TaskStart
     image: bytes = field(repr=False)
-    model: bytes | None = field(repr=False)
+    model: bytes | Content | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

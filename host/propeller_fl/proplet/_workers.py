@@ -101,7 +101,7 @@ class Workers:
         module = self.runtime.compile(run.image)
         files: dict[str, bytes | Path] = {"data": self._data.data_of(proplet_id)}
         if run.model is not None:
-            files["model"] = run.model
+            files["model"] = run.model if isinstance(run.model, bytes) else run.model.path
         ended = self.runtime.run(module, Invocation(run.start.env, files), self._limits_of(run))
         round_id = round_of(run.start)
         _log.info(

@@ -10,8 +10,22 @@ from propeller_fl.store._check import (
     made_models,
 )
 from propeller_fl.store._database import open_to_read
+from propeller_fl.store._large import (
+    check_file,
+    check_finite,
+    copy_durably,
+    manifest_of_file,
+    shapes_in_file,
+    tensor_bytes,
+    write_large,
+)
 from propeller_fl.store._launches import LaunchState, LaunchStore, SavedLaunch
-from propeller_fl.store._model_files import ModelFormat, convert, read_model_file
+from propeller_fl.store._model_files import (
+    ModelFormat,
+    convert,
+    is_document,
+    read_model_file,
+)
 from propeller_fl.store._models_dir import ModelsDir, StoredModel, model_fault
 from propeller_fl.store._rounds import (
     KeptState,
@@ -40,12 +54,20 @@ __all__ = [
     "SavedLaunch",
     "StoredModel",
     "StoryLine",
+    "check_file",
+    "check_finite",
     "check_launches",
     "check_models",
     "check_rounds",
     "convert",
+    "copy_durably",
+    "is_document",
     "made_models",
+    "manifest_of_file",
     "model_fault",
     "open_to_read",
     "read_model_file",
+    "shapes_in_file",
+    "tensor_bytes",
+    "write_large",
 ]

@@ -14,9 +14,11 @@ from typing import Final
 from propeller_fl import disk
 from propeller_fl.errors import DamagedStoreError, MessageError, StoreError
 from propeller_fl.store._database import check_database, open_to_read, store_errors
+from propeller_fl.store._large import check_file
 from propeller_fl.store._launches import LAUNCHES_VERSION
 from propeller_fl.store._models_dir import (
     LOCK,
+    MANIFEST,
     NAME,
     TENSOR_FILE,
     UNFINISHED,
@@ -24,7 +26,7 @@ from propeller_fl.store._models_dir import (
     read_document,
 )
 from propeller_fl.store._rounds_schema import VERSION as ROUNDS_VERSION
-from propeller_fl.wire import format_of
+from propeller_fl.wire import Manifest, format_of
 
 _COUNTED: Final = ("rounds", "updates", "models", "strategy_states", "launches", "proplets")
 _COUNTED_IF_ANY: Final = frozenset({"strategy_states"})
@@ -132,6 +134,14 @@ def _fault(
         return f"{path} is damaged: {fault}", hint
     if path.suffix not in (f".{format_of(data)}", TENSOR_FILE):
         return f"{path} holds {format_of(data)}", "give it the right ending"
+    manifest = Manifest.decode(data) if path.suffix == TENSOR_FILE else None
+    if manifest is not None:
+        try:
+            check_file(path, manifest)
+        except MessageError as err:
+            return f"{path} is damaged: {err.args[0]}", hint
+        except OSError as err:
+            return f"{path} cannot be read: {err.strerror}", disk.remedy(err, "models_dir")
     if sha256 not in (None, hashlib.sha256(data).hexdigest()):
         return f"{path} is not the model that the coordinator made", hint
     return None
@@ -146,7 +156,11 @@ def _notes(
             f"{directory} has {len(leftovers)} unfinished files of a model server that died",
             "the next one removes them",
         )
-    strangers = [name for name in names if name[0] != "." and not NAME.fullmatch(name)]
+    strangers = [
+        name
+        for name in names
+        if name[0] != "." and not (NAME.fullmatch(name) or MANIFEST.fullmatch(name))
+    ]
     if strangers:
         yield f"{directory} has files that are no models: {', '.join(strangers[:3])}", ""
     if latest < latest_made:

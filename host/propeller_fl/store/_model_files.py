@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from propeller_fl.errors import MessageError, TensorError
+from propeller_fl.log import printable
 from propeller_fl.store._tensor_file import Origin, TensorFile, save_tensors
 from propeller_fl.wire import MAX_VERSION, Format, Model, Reason, decode_tensors, format_of
 
@@ -58,9 +58,12 @@ def read_model_file(data: bytes) -> Model:
     """
     if data.startswith(_ZIP):
         return _from_npz(data)
-    if data[8:9] == b"{" and data[:1] != b"{":
-        return _from_safetensors(data)
-    return Model.decode(data)
+    return Model.decode(data) if is_document(data) else _from_safetensors(data)
+
+
+def is_document(data: bytes) -> bool:
+    """Whether it is neither npz nor safetensors, by its first bytes."""
+    return not data.startswith(_ZIP) and (data[8:9] != b"{" or data[:1] == b"{")
 
 
 def _save_npz(model: Model) -> bytes:
@@ -85,7 +88,7 @@ def _from_npz(data: bytes) -> Model:
             arrays = {name: found[name] for name in found.files}
     except MessageError:
         raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as err:
+    except Exception as err:  # zipfile and numpy raise all kinds for foreign bytes
         raise _unreadable("npz", str(err)) from None
     version = arrays.pop(_VERSION, None)
     return Model(_decoded(arrays), None if version is None else _version(version))
@@ -95,7 +98,7 @@ def _from_safetensors(data: bytes) -> Model:
     header = TensorFile.of(data)
     try:
         arrays = load(data)
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as err:
+    except Exception as err:  # of a type that numpy does not have, say
         kinds = sorted({tensor.dtype for tensor in header.tensors.values()})
         raise _unreadable("safetensors", f"{err}; it holds {', '.join(kinds)}") from None
     if _VERSION in arrays:
@@ -113,8 +116,8 @@ def _decoded(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         if array.dtype.kind not in "iuf":
             raise TensorError(
                 Reason.BAD_FIELD,
-                f"tensor {name[:80]!r} holds {array.dtype}, not numbers that float32 can stand for",
-                field=name[:80],
+                f"tensor {name[:80]!r} holds {str(array.dtype)[:80]}, not numbers for float32",
+                field=name[:80] if name.isprintable() else "",
             )
     return decode_tensors(arrays, "model")
 
@@ -131,4 +134,6 @@ def _version(array: NDArray[Any]) -> int:
 
 
 def _unreadable(form: str, why: str) -> MessageError:
-    return MessageError(Reason.UNDECODABLE, f"the {form} file cannot be read: {why}")
+    return MessageError(
+        Reason.UNDECODABLE, f"the {form} file cannot be read: {printable(why)[:300]}"
+    )

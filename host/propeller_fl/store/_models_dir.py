@@ -2,6 +2,8 @@
 
 ``global_model_v{N}.json`` is the document itself. One in CBOR is kept as ``.safetensors``, which
 other tools read, if our encoder makes the very same document of it again, and else as ``.cbor``. A
+large model is ``.safetensors`` as well, with what was published, its manifest, beside it as
+``.manifest.json``: the manifest is there before the file has its name, and means nothing alone. A
 file is complete or not there: it is written under another name, synced, renamed, and the directory
 synced. One writer at a time holds a lock.
 """
@@ -18,6 +20,7 @@ import os
 import re
 import secrets
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -33,14 +36,17 @@ from propeller_fl.store._tensor_file import (
     pack,
     whole_document,
 )
-from propeller_fl.wire import Format, Model, Reason, format_of
+from propeller_fl.wire import Format, Manifest, Model, Reason, format_of
 
 _log = logging.getLogger(__name__)
 
 NAME: Final = re.compile(r"global_model_v(0|[1-9][0-9]{0,17})\.(json|cbor|safetensors)", re.ASCII)
 TENSOR_FILE: Final = ".safetensors"
 LOCK: Final = ".lock"
+MANIFEST: Final = re.compile(r"(global_model_v(?:0|[1-9][0-9]{0,17}))\.manifest\.json", re.ASCII)
 UNFINISHED: Final = ".unfinished-"
+_FETCHED: Final = ".fetching-"
+_FORGOTTEN_S: Final = 7 * 86_400  # what has been fetched in part and not gone on with since
 _BUFFER_BYTES: Final = 64 * 1024
 
 
@@ -140,6 +146,7 @@ class ModelsDir:
             else:
                 kept, ending = _as_kept(version, data)
                 name = f"global_model_v{version}{ending}"
+                self._drop_manifest(version)  # of one that was never finished
                 self._write(name, kept)
             self._sync_directory()  # an earlier try may have come up to here
             return self._describe(name)
@@ -150,6 +157,39 @@ class ModelsDir:
         if name is None:
             raise StoreError(f"{self.directory} has no model version {version}")
         return self.directory / name
+
+    def fetching(self, sha256: str) -> Path:
+        """Where the file of a large model is put together, across restarts."""
+        return self.directory / f"{_FETCHED}{sha256}"
+
+    def put_large(self, manifest: Manifest, document: bytes, content: Path) -> StoredModel:
+        """Keep ``content``, a file in this directory that is complete, checked and synced, as the
+        model of that manifest; the file is taken. Errors as those of :meth:`put`."""
+        if self._lock is None:
+            raise StoreError(f"{self.directory} was opened to read only")
+        with self._mutex:
+            stem = f"global_model_v{manifest.version}"
+            name = self._name_of(manifest.version)
+            if name is None:
+                name = stem + TENSOR_FILE
+                self._write(f"{stem}.manifest.json", document)
+                try:
+                    content.rename(self.directory / name)
+                except OSError as err:
+                    raise _failed(self.directory / name, "cannot be written", err) from err
+            elif self._read(name) != document:
+                raise StoreError(
+                    f"model version {manifest.version} exists with other bytes in "
+                    f"{self.directory / name}",
+                    hint="a version is never used twice: do two coordinators publish here?",
+                )
+            self._sync_directory()
+            return self._describe(name)
+
+    def content(self, version: int) -> Path | None:
+        """The file of a large model, ``None`` for one whose document holds it."""
+        path = self._existing(version)
+        return path if path.suffix == TENSOR_FILE and _manifest_path(path).exists() else None
 
     # --- with the mutex held
 
@@ -204,6 +244,10 @@ class ModelsDir:
 
     def _look_at(self, path: Path, version: int) -> StoredModel:
         try:
+            if path.suffix == TENSOR_FILE and _manifest_path(path).exists():
+                document = _manifest_path(path).read_bytes()
+                sha256 = hashlib.sha256(document).hexdigest()
+                return StoredModel(version, Format.JSON, len(document), sha256)
             if path.suffix == TENSOR_FILE:
                 with contextlib.suppress(MessageError):
                     origin = _origin_of(TensorFile.read(path))
@@ -224,6 +268,13 @@ class ModelsDir:
                 f"{path} is damaged: {err.args[0]}",
                 hint="restore it (`propeller-fl model get` has what the broker has), or remove it",
             ) from None
+
+    def _drop_manifest(self, version: int) -> None:
+        path = self.directory / f"global_model_v{version}.manifest.json"
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as err:
+            raise _failed(path, "cannot be removed", err) from err
 
     def _write(self, name: str, data: bytes) -> None:
         path = self.directory / name
@@ -267,6 +318,15 @@ class ModelsDir:
             for path in self.directory.glob(f"{UNFINISHED}*"):
                 path.unlink(missing_ok=True)
                 _log.info("removed %s, which a writer has left unfinished", path)
+            for path in self.directory.glob(f"{_FETCHED}*"):
+                if time.time() - path.stat().st_mtime > _FORGOTTEN_S:
+                    path.unlink(missing_ok=True)
+                    _log.info("removed %s, which nobody has gone on fetching", path)
+            for path in self.directory.glob("*.manifest.json"):
+                match = MANIFEST.fullmatch(path.name)
+                if match and not path.with_name(match[1] + TENSOR_FILE).exists():
+                    path.unlink(missing_ok=True)
+                    _log.info("removed %s, whose model was never finished", path)
         except OSError as err:
             raise _failed(self.directory, "cannot be cleaned", err) from err
 
@@ -290,6 +350,8 @@ def read_document(path: Path) -> bytes:
     try:
         if path.suffix != TENSOR_FILE:
             return path.read_bytes()
+        if _manifest_path(path).exists():
+            return _manifest_path(path).read_bytes()
         header = TensorFile.read(path)
         with path.open("rb") as file:
             data = whole_document(file, header)
@@ -305,7 +367,8 @@ def read_document(path: Path) -> bytes:
 def model_fault(data: bytes, version: int) -> str:
     """Why ``data`` is not a global model of that version, or nothing."""
     try:
-        found = Model.decode(data).version
+        manifest = Manifest.decode(data)
+        found = Model.decode(data).version if manifest is None else manifest.version
     except MessageError as err:
         return str(err.args[0])
     return "" if found in (None, version) else f"it says version {found}"
@@ -327,6 +390,9 @@ def _open_document(path: Path) -> BinaryIO:
         file = path.open("rb")
         if path.suffix != TENSOR_FILE:
             return file
+        if _manifest_path(path).exists():
+            file.close()
+            return _manifest_path(path).open("rb")
         try:
             pieces = list(TensorFile.read(path).document(file))
             return io.BufferedReader(DocumentFile(file, pieces), _BUFFER_BYTES)
@@ -337,6 +403,10 @@ def _open_document(path: Path) -> BinaryIO:
         raise DamagedStoreError(f"{path} is damaged: {err.args[0]}") from None
     except OSError as err:
         raise _failed(path, "cannot be read", err) from err
+
+
+def _manifest_path(path: Path) -> Path:
+    return path.with_name(f"{path.name.removesuffix(TENSOR_FILE)}.manifest.json")
 
 
 def _origin_of(header: TensorFile) -> Origin:

@@ -27,12 +27,14 @@ from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.numpy import save
 
 from propeller_fl.errors import MessageError
+from propeller_fl.log import printable
 from propeller_fl.wire import Format, Model, Reason, Tensors, format_of, is_sha256
 
 METADATA: Final = "propeller_fl"
 MAX_HEADER_BYTES: Final = 4 * 1024 * 1024
 
 _LENGTH_BYTES: Final = 8
+_MAX_WHY_CHARS: Final = 300
 _TAG_ROW_MAJOR: Final = b"\xd8\x28"  # RFC 8746: 40, and
 _TAG_FLOAT32_LE: Final = b"\xd8\x55"  # 85
 _BYTES, _ARRAY, _MAP = 2, 4, 5  # major types of CBOR
@@ -276,6 +278,7 @@ def _are_the_same(order: list[Any], names: Mapping[str, object]) -> bool:
 
 
 def _no_file(why: str) -> MessageError:
+    why = printable(why)[:_MAX_WHY_CHARS]  # it may quote the file
     return MessageError(Reason.UNDECODABLE, f"it is no safetensors file: {why}")
 
 

@@ -15,6 +15,7 @@ from propeller_fl.wire._control_messages import (
 )
 from propeller_fl.wire._fields import Scalar
 from propeller_fl.wire._labels import UPDATE_LABELS
+from propeller_fl.wire._manifest import MAX_WANTED, Manifest, PartsWanted
 from propeller_fl.wire._quantised import Delta
 from propeller_fl.wire._reasons import Reason
 from propeller_fl.wire._round_messages import (
@@ -34,6 +35,8 @@ from propeller_fl.wire._round_messages import (
     decode_update,
 )
 from propeller_fl.wire._tensors import (
+    MAX_NAME_CHARS,
+    MAX_RANK,
     Shapes,
     Tensor,
     Tensors,
@@ -53,10 +56,14 @@ from propeller_fl.wire._topics import (
     is_sha256,
     model_uri,
     model_version,
+    part_sha256,
 )
 
 __all__ = [
+    "MAX_NAME_CHARS",
+    "MAX_RANK",
     "MAX_VERSION",
+    "MAX_WANTED",
     "UPDATE_LABELS",
     "AckStatus",
     "Alive",
@@ -66,9 +73,11 @@ __all__ = [
     "Format",
     "LaunchReport",
     "Liveness",
+    "Manifest",
     "Mode",
     "Model",
     "Outcome",
+    "PartsWanted",
     "Phase",
     "Reason",
     "RoundComplete",
@@ -100,6 +109,7 @@ __all__ = [
     "is_sha256",
     "model_uri",
     "model_version",
+    "part_sha256",
     "shapes_of",
     "size_of",
     "unflatten",

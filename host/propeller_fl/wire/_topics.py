@@ -140,6 +140,19 @@ class Topics:
     def image(self, sha256: str) -> str:
         return self.absolute(image_uri(sha256))
 
+    # parts of what is too large for one message
+
+    @property
+    def parts_wanted(self) -> str:
+        return self.absolute("fl/parts/wanted")
+
+    @property
+    def any_part(self) -> str:
+        return self.absolute("fl/parts/+")
+
+    def part(self, sha256: str) -> str:
+        return self.absolute(f"fl/parts/{sha256}")
+
     # control, as Propeller has it
 
     @property
@@ -216,3 +229,9 @@ def image_sha256(uri: str) -> str | None:
     """The digest in an image's topic (without prefix), or ``None`` if it is something else."""
     head, _, digest = uri.rpartition("/")
     return digest if head == "fl/images" and is_sha256(digest) else None
+
+
+def part_sha256(uri: str) -> str | None:
+    """The digest in a part's topic (without prefix), or ``None`` if it is something else."""
+    head, _, digest = uri.rpartition("/")
+    return digest if head == "fl/parts" and is_sha256(digest) else None
