@@ -53,17 +53,6 @@ PRAGMA user_version=2;
 ENDED = {"r-1": 1, "r-2": 2}
 
 
-TO_VERSION_2 = """
-ALTER TABLE rounds ADD COLUMN ended_no INTEGER;
-CREATE UNIQUE INDEX rounds_by_end ON rounds (ended_no);
-CREATE TABLE pruned_rounds (
-    round_id TEXT PRIMARY KEY, start_sha256 TEXT NOT NULL, phase TEXT NOT NULL) WITHOUT ROWID;
-CREATE VIEW kept_rounds AS SELECT * FROM rounds WHERE NOT EXISTS (
-    SELECT 1 FROM pruned_rounds WHERE pruned_rounds.round_id = rounds.round_id);
-PRAGMA user_version=2;
-"""
-
-
 def start(round_id: str) -> RoundStart:
     uri = "fl/models/global_model_v0"
     return RoundStart(round_id, uri, "builtin:linear", ("a", "b"), {"lr": 0.1}, 1, 30.0)
@@ -124,9 +113,7 @@ def test_all_that_was_there_is_there(path: Path) -> None:
     RoundStore(path).close()  # and a second time it is only opened
 
 
-def test_a_file_of_version_2_gets_a_place_for_what_a_round_is_about(path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        db.executescript(TO_VERSION_2)
+def test_a_round_gets_a_place_for_what_it_is_about(path: Path) -> None:
     opening = Opening(start("new"), 300.0, {"w": (1,)}, "ab" * 32)
     store = RoundStore(path)
     with store.transaction():
