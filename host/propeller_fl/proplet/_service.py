@@ -5,6 +5,7 @@ Everything but ``leave`` happens on the link loop's thread; modules run in the w
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import logging
@@ -148,6 +149,8 @@ class Proplet:
         )
         self._publish(self._topics.proplet_create, discovery.encode())
         self._beat()
+        with contextlib.suppress(LinkError):  # closed meanwhile
+            self._board.came_up(self._link)
         self._handle(Reconnected())
 
     def _beat(self) -> None:
@@ -307,7 +310,7 @@ class Proplet:
         wants = self._tasks.wants
         for want in self._followed - wants:
             self._followed.remove(want)
-            self._board.unfollow(self._topic_of(want), self._id)
+            self._board.unfollow(self._topic_of(want), self._id, keep=want.kind != "round")
         for want in wants - self._followed:
             self._followed.add(want)
             self._board.follow(
