@@ -7,6 +7,7 @@ nothing else touches the client while it does.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 import functools
@@ -28,6 +29,8 @@ from ._options import Will
 _log = logging.getLogger(__name__)
 
 _QOS = 1
+_READ_AHEAD_BYTES = 64 * 1024
+_CORK = getattr(socket, "TCP_CORK", None)  # Linux: packets wait until they fill a segment
 _READS_A_TURN = 64  # packets of one connection before the other connections get their turn
 _PASSING_REFUSALS = ("Server unavailable", "Server busy")  # the others stay until someone acts
 
@@ -56,6 +59,34 @@ class Events(Protocol):
         """One entry a filter, in the order sent: why it was refused, or empty."""
 
     def on_unsubscribed(self, packet_id: int) -> None: ...
+
+
+class _Client(paho.Client):
+    """A paho client that reads ahead.
+
+    paho asks the socket for the first bytes of each packet one by one, each a system call, which
+    cost more than all else where many small packets come. ``_sock_recv`` is paho's own and not for
+    others: it is pinned, and ``tests/link`` would show if it went.
+    """
+
+    _ahead = b""
+    _at = 0  # how much of it paho has had
+    _ahead_of: object = None  # the socket it came from
+
+    @property
+    def ahead_bytes(self) -> int:
+        """Read from the socket, and not by paho yet."""
+        return len(self._ahead) - self._at if self._ahead_of is self._sock else 0
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if not self.ahead_bytes:
+            if bufsize >= _READ_AHEAD_BYTES:
+                return super()._sock_recv(bufsize)
+            self._ahead, self._at = super()._sock_recv(_READ_AHEAD_BYTES), 0
+            self._ahead_of = self._sock
+        found = self._ahead[self._at : self._at + bufsize]
+        self._at += len(found)
+        return found
 
 
 class _Phase(enum.Enum):
@@ -156,18 +187,18 @@ class Connection:
                 return
             self._progress = False
             self._guarded(self._client.loop_read)
-            # More while it comes. Bytes that wait inside TLS do not make a socket readable.
-            if not (self._progress or self._tls_pending()):
+            # More while it comes. Bytes that wait in here do not make a socket readable.
+            if not (self._progress or self._has_read_ahead()):
                 return
-        if self._tls_pending():
+        if self._has_read_ahead():
             self._loop.call_soon(self.on_readable)
 
     def on_writable(self) -> None:
         """For the loop."""
         self._flush()
 
-    def _make_client(self, will: Will | None, clean_session: bool) -> paho.Client:
-        client = paho.Client(
+    def _make_client(self, will: Will | None, clean_session: bool) -> _Client:
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             clean_session=clean_session,
@@ -239,12 +270,23 @@ class Connection:
         self._flush_due = False
         if self._sock is None:
             return
+        self._cork(True)  # acknowledgements are of four bytes: many go in one segment
         self._guarded(self._client.loop_write)
         if self._sock is not None:
+            self._cork(False)
             self._loop.watch_write(self._sock, self._client.want_write())
 
-    def _tls_pending(self) -> int:
-        return self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
+    def _cork(self, closed: bool) -> None:
+        if _CORK is not None and self._sock is not None:
+            with contextlib.suppress(OSError):  # of a connection that has just ended
+                self._sock.setsockopt(socket.IPPROTO_TCP, _CORK, closed)
+
+    def _has_read_ahead(self) -> bool:
+        """Whether bytes of the connection wait in this process: ours, or inside TLS."""
+        if self._sock is None:
+            return False
+        inside = self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
+        return bool(self._client.ahead_bytes or inside)
 
     def _guarded(self, step: Callable[[], object]) -> None:
         """A packet that paho cannot digest costs the connection, not the loop."""

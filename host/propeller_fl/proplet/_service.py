@@ -5,6 +5,7 @@ Everything but ``leave`` happens on the link loop's thread; modules run in the w
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import logging
@@ -156,6 +157,8 @@ class Proplet:
         )
         self._publish(self._topics.proplet_create, discovery.encode())
         self._beat()
+        with contextlib.suppress(LinkError):  # closed meanwhile
+            self._board.came_up(self._link)
         self._handle(Reconnected())
 
     def _beat(self) -> None:
@@ -336,7 +339,7 @@ class Proplet:
         wants = self._tasks.wants
         for want in self._followed - wants:
             self._followed.remove(want)
-            self._board.unfollow(self._topic_of(want), self._id)
+            self._board.unfollow(self._topic_of(want), self._id, keep=want.kind != "round")
             if want.kind == "model":
                 self._contents.forget((self._id, want.name))
         for want in wants - self._followed:

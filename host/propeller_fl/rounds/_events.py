@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from propeller_fl.wire import Outcome, RoundStart, Shapes
 
@@ -141,6 +141,10 @@ class Opening:
     opened_at_s: float
     base_shapes: Mapping[str, tuple[int, ...]]
     base_sha256: str = ""
+    participants: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "participants", frozenset(self.start.participants))
 
     @property
     def deadline_at_s(self) -> float:

@@ -15,7 +15,7 @@ def refusal(opening: Opening, update: UpdateFacts) -> tuple[str, str] | None:
     start = opening.start
     if update.round_id != start.round_id:
         return Reason.IDENTITY, f"it names round {update.round_id}, sent to {start.round_id}"
-    if update.proplet_id not in start.participants:
+    if update.proplet_id not in opening.participants:
         return Reason.NOT_PARTICIPANT, f"{update.proplet_id} does not take part in this round"
     if update.base_model_uri != start.model_uri:
         return (
