@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 from propeller_fl.coordinator import (
+    ENDED_SAID_AGAIN,
     MAX_METRICS,
     MAX_OPEN,
     MAX_OPEN_PARTICIPANTS,
@@ -22,6 +25,18 @@ from propeller_fl.rounds import UpdateFacts
 from propeller_fl.store import RoundStore
 from propeller_fl.wire import Tensor
 from tests.coordinator.engine_desk import V0, Desk, start, update
+
+
+class FailsOnce(RoundStore):
+    """Fails at what was asked for last in the next transaction."""
+
+    fails = False
+
+    def settle(self, owed_ids: Iterable[int]) -> None:
+        super().settle(owed_ids)
+        if self.fails:
+            self.fails = False
+            raise StoreError("the disk is full")
 
 
 @pytest.fixture
@@ -48,6 +63,57 @@ def test_a_status_names_the_model_that_the_round_was_opened_on(desk: Desk) -> No
 
 def digest(model: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(model).encode()).hexdigest()
+
+
+# --- a broker that has forgotten
+
+
+def test_a_broker_that_may_have_forgotten_is_told_again(desk: Desk) -> None:
+    for number in range(ENDED_SAID_AGAIN + 2):
+        desk.run_round(f"r-{number}")
+    desk.start(start("open", k_of_n=2))
+    desk.update(update("a", "open"))
+    desk.run_until(lambda: desk.engine.due_in_s(desk.now_s) > 1)
+    before = dict(desk.retained)
+    desk.retained.clear()
+
+    desk.engine.broker_returned()
+    desk.run_until(lambda: desk.engine.due_in_s(desk.now_s) > 1)
+
+    forgotten = {f"fl/rounds/r-{n}/{kind}" for n in (0, 1) for kind in ("status", "complete")}
+    assert desk.retained == {t: p for t, p in before.items() if t not in forgotten}
+
+
+def test_a_store_that_fails_leaves_nothing_unsaid() -> None:
+    store = FailsOnce(sqlite3.connect(":memory:", isolation_level=None))
+    desk = Desk(store=store)
+    desk.model(0)
+    desk.run_round("r-1")
+    desk.run_round("r-2")
+    before = dict(desk.retained)
+    desk.retained.clear()
+
+    desk.engine.broker_returned()
+    for _ in range(2):  # the store fails once when asked what has ended, once when asked how
+        store.fails = True
+        with pytest.raises(StoreError):
+            desk.send()
+        desk.send()
+    desk.run_until(lambda: desk.engine.due_in_s(desk.now_s) > 1)
+
+    assert desk.retained == before
+
+
+def test_a_round_that_was_pruned_meanwhile_stays_cleared() -> None:
+    desk = Desk(keep_rounds=1)
+    desk.model(0)
+    desk.run_round("r-1")
+    desk.engine.broker_returned()
+    desk.send()  # it knows by now what is to be said again
+    desk.run_round("r-2")
+    desk.run_until(lambda: desk.engine.due_in_s(desk.now_s) > 1)
+
+    assert {topic.split("/")[2] for topic in desk.retained} == {"r-2"}
 
 
 # --- starts that wait for their model

@@ -64,12 +64,31 @@ def test_what_was_retained_is_retained_again(memory: Memory, tmp_path: Path) -> 
         broker.start()
 
         with peer_at(broker.address) as newcomer:
-            topics = ("fl/models/global_model_v0", f"fl/rounds/{round_id}/launch")
+            topics = (
+                "fl/models/global_model_v0",
+                f"fl/rounds/{round_id}/launch",
+                f"fl/rounds/{round_id}/status",
+            )
             newcomer.subscribe(*topics)
             for topic in topics:
                 newcomer.wait_for(topic, timeout_s=60)
         processes[LATE].start()
         rounds.wait_complete()
+        rounds.judge()
+
+
+def test_how_a_round_ended_is_said_again(tmp_path: Path) -> None:
+    with stage(tmp_path, FORGETFUL) as (broker, _, _, rounds):
+        round_id = rounds.start()
+        rounds.wait_complete()
+
+        forget(broker)
+
+        with peer_at(broker.address) as newcomer:
+            topics = [f"fl/rounds/{round_id}/{what}" for what in ("complete", "status")]
+            newcomer.subscribe(*topics)
+            ends = [newcomer.wait_for(topic, timeout_s=60) for topic in topics]
+        assert [end.get("status", end.get("phase")) for end in ends] == ["complete", "complete"]
         rounds.judge()
 
 

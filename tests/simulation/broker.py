@@ -66,6 +66,10 @@ class Broker:
         if kind in ("start", "forwarded", "model", "publish"):
             self.session.offer(topic, payload)
 
+    def forget(self, beginning: str) -> None:
+        """What is retained on topics that begin so is gone."""
+        self.retained = {t: p for t, p in self.retained.items() if not t.startswith(beginning)}
+
     def carry(self, arrive: Callable[[], None]) -> None:
         """Bring something to somebody, as the weather has it."""
         world = self._world

@@ -194,6 +194,13 @@ class PrunesTooMuch(RoundStore):
         return super().prune_rounds(keep - 1, budget)
 
 
+class SaysItOnce(Engine):
+    """Does not care what a broker has forgotten."""
+
+    def broker_returned(self) -> None:
+        pass
+
+
 class PrunesBases(RoundStore):
     """Forgets models that open rounds are based on."""
 
@@ -239,6 +246,7 @@ _ENGINES: Final[tuple[type[Engine], ...]] = (
     DoesNotUndo,
     LosesSettled,
     SettlesTooEarly,
+    SaysItOnce,
 )
 _STORES: Final[tuple[type[RoundStore], ...]] = (
     CommitsLater,

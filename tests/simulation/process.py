@@ -135,6 +135,7 @@ class CoordinatorProcess:
         """Nothing is in hand, and nothing will happen unless a message comes."""
         return (
             self.up
+            and self._connected
             and self._turn_at_s == float("inf")
             and self._uplink.idle
             and self._engine.due_in_s(self.clock_s()) == float("inf")
@@ -167,11 +168,16 @@ class CoordinatorProcess:
             self._connected = True
             self._uplink.connect()
             self._broker.session.connect(self)
+            self._engine.broker_returned()
+            self._turn_in(0.0)
 
     def _disconnect(self, *, process_lives: bool) -> None:
         self._connected = False
         self._uplink.cut(process_lives=process_lives)
         self._broker.session.disconnect()
+        if self._world.happens(self._world.weather.amnesia):
+            self._world.note("the broker forgets what it retained for the coordinator")
+            self._broker.forget("fl/rounds/")
 
     def receive(self, incoming: Incoming) -> None:
         self._inbox.append(incoming)

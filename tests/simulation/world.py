@@ -28,11 +28,12 @@ class Weather:
     disconnect: float  # of the coordinator from the broker, in one turn
     proplet_crash: float  # in one heartbeat
     clock_set: float  # the coordinator's, in one restart
+    amnesia: float  # of the broker, when the coordinator's connection ends
 
     @staticmethod
     def of(rng: random.Random) -> Weather:
         """Some schedules are quiet, some have one kind of fault, some have all."""
-        worst = Weather(0.2, 0.4, 3.0, 0.6, 0.5, 0.3, 0.3, 0.3)
+        worst = Weather(0.2, 0.4, 3.0, 0.6, 0.5, 0.3, 0.3, 0.3, 0.3)
         values = [
             getattr(worst, name) * rng.random() if rng.random() < 0.7 else 0.0
             for name in Weather.__slots__

@@ -47,6 +47,7 @@ class Coordinator:
         self._clock = clock
         self._engine = Engine(topics, config, store)
         self._inbox: queue.SimpleQueue[Incoming | None] = queue.SimpleQueue()
+        self._connected_anew = threading.Event()
         self._outbox = Outbox(link, self._engine.owed)
         self._store_trouble = Trouble()
         self._stopping = threading.Event()
@@ -62,6 +63,7 @@ class Coordinator:
             self._topics.any_model,
         ):
             self._link.subscribe(topic, self._inbox.put)
+        self._link.on_up = self._on_up
         self._link.start()
         self._inbox.put(None)  # there may be something to do before anything arrives
         self._thread.start()
@@ -78,6 +80,12 @@ class Coordinator:
         """The error that ended its thread, if one has; nothing is handled any more."""
         return self._failure
 
+    def _on_up(self, session_present: bool) -> None:
+        """On the link's thread. A broker that knows our session may be one that was restored from
+        what it had saved long before its end, so whether it does tells nothing."""
+        self._connected_anew.set()
+        self._inbox.put(None)
+
     def _run(self) -> None:
         try:
             self._serve()
@@ -90,6 +98,9 @@ class Coordinator:
         while not self._stopping.is_set():
             try:
                 batch = batch or self._take()
+                if self._connected_anew.is_set():
+                    self._connected_anew.clear()
+                    self._engine.broker_returned()
                 for owed_id in self._outbox.delivered():
                     self._engine.delivered(owed_id)
                 self._carry_out(self._engine.handle(batch, self._clock()))

@@ -63,6 +63,9 @@ _log = logging.getLogger(__name__)
 
 _ENDED_KEPT: Final = 16  # ended rounds kept at hand for stragglers
 
+ENDED_SAID_AGAIN: Final = 32
+"""Of how many of the newest rounds their end is said again to a broker that may have forgotten."""
+
 
 class Engine:
     """Owns rounds, aggregation and model versions. Calls in, things to say out; one thread.
@@ -84,6 +87,8 @@ class Engine:
         self._starts = Starts(config, store, self._voice, lambda: self._rounds.values())
         self._ended: OrderedDict[str, Round] = OrderedDict()  # the last few that have
         self._delivered: list[int] = []  # owed messages that the broker has
+        self._to_say_again: tuple[str, ...] = ()  # ended rounds, the oldest first
+        self._ask_what_to_say_again = False
 
     def resume(self, now_s: float) -> None:
         """Take up what the store holds."""
@@ -92,6 +97,13 @@ class Engine:
             _log.info("round resumed", extra={"round_id": round_id})
             for effect in resume(round_).effects:
                 self._carry_out(round_, effect, None, now_s)
+
+    def broker_returned(self) -> None:
+        """There is a connection. The broker may have forgotten what it retained: where the open
+        rounds stand, and how the newest others ended, is said again, the latter one a turn."""
+        for round_id in self._rounds:
+            self._voice.show(round_id)
+        self._ask_what_to_say_again = True
 
     def handle(self, batch: Sequence[Incoming], now_s: float) -> list[Outgoing]:
         """Let messages arrive, perhaps none, and time pass; returns what is to be said about it.
@@ -131,6 +143,8 @@ class Engine:
 
     def due_in_s(self, now_s: float) -> float:
         """When ``handle`` should be called again though no message has arrived; may be negative."""
+        if self._ask_what_to_say_again or self._to_say_again:
+            return 0.0
         due = [
             *self._voice.show_due_in_s(now_s),
             *self._starts.due_in_s(now_s),
@@ -144,12 +158,14 @@ class Engine:
     def _in_transaction(self, work: Callable[[], None]) -> None:
         """Do ``work`` and make it durable, or undo all of it."""
         rounds, waiting = dict(self._rounds), dict(self._starts.waiting)
+        again = self._ask_what_to_say_again, self._to_say_again
         try:
             with self._store.transaction():
                 work()
                 self._store.settle(self._delivered)
         except BaseException:
             self._rounds, self._starts.waiting = rounds, waiting
+            self._ask_what_to_say_again, self._to_say_again = again
             self._ended.clear()
             self._bases.forget()
             self._voice.forget()
@@ -169,6 +185,7 @@ class Engine:
                 self._on_model(self._topics.relative(incoming.topic) or "", incoming.payload)
             self._voice.acknowledge_message(incoming)
         self._add(self._starts.reconsider(now_s))
+        self._say_again()
         for round_id in list(self._rounds):
             self._happen(round_id, ClockTicked(now_s), now_s)
 
@@ -177,6 +194,17 @@ class Engine:
         for round_id in self._pruner.step(bases):
             self._ended.pop(round_id, None)
             self._voice.ended(round_id)
+
+    def _say_again(self) -> None:
+        if self._ask_what_to_say_again:
+            self._ask_what_to_say_again = False
+            self._to_say_again = tuple(self._store.newest_ended(ENDED_SAID_AGAIN))
+        elif self._to_say_again:
+            round_id, *later = self._to_say_again
+            self._to_say_again = tuple(later)
+            round_, complete = self._store.load_round(round_id), self._store.completion(round_id)
+            if round_ is not None and complete is not None:  # else it was pruned meanwhile
+                self._voice.say_end_again(complete, round_)
 
     def _handle_apart(self, batch: Sequence[Incoming], now_s: float) -> list[Outgoing]:
         """Find the message that does harm, and go on without it."""

@@ -9,7 +9,7 @@ from typing import Final
 from propeller_fl.coordinator._outgoing import Ack, Outgoing, Publish, Subscribe, Unsubscribe
 from propeller_fl.link import Incoming
 from propeller_fl.rounds import Round
-from propeller_fl.wire import AckStatus, Phase, RoundStatus, Topics, UpdateAck
+from propeller_fl.wire import AckStatus, Phase, RoundComplete, RoundStatus, Topics, UpdateAck
 
 _STATUS_EVERY_S: Final = 0.5
 _MAX_ANSWERED: Final = 1_000  # participants a status still lists by name
@@ -52,6 +52,12 @@ class Voice:
             round_id, phase, start_sha256, detail="it ended long ago and its record was pruned"
         )
         self._publish(self._topics.status(round_id), status.encode(), retain=False)
+
+    def say_end_again(self, complete: RoundComplete, round_: Round) -> None:
+        """Say how a round ended to a broker that may have forgotten it."""
+        round_id = complete.round_id
+        self._publish(self._topics.complete(round_id), complete.encode(), retain=True)
+        self._publish(self._topics.status(round_id), status_of(round_).encode(), retain=True)
 
     def ask_for(self, uri: str) -> None:
         """Have the broker send what it retains on ``uri`` (no prefix), again if need be."""

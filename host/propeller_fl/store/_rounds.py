@@ -201,6 +201,15 @@ class RoundStore:
         ).fetchone()
         return RoundComplete.decode(row[0].encode()) if row and row[0] else None
 
+    def newest_ended(self, limit: int) -> list[str]:
+        """The rounds that ended last, at most ``limit``, the oldest of them first."""
+        rows = self._db.execute(
+            "SELECT round_id FROM kept_rounds WHERE ended_no IS NOT NULL"
+            " ORDER BY ended_no DESC LIMIT ?",
+            limit,
+        ).fetchall()
+        return [round_id for (round_id,) in reversed(rows)]
+
     def list_rounds(self, limit: int) -> list[tuple[Round, RoundComplete | None]]:
         """The newest rounds first, at most ``limit``."""
         rows = self._db.execute(
