@@ -8,6 +8,7 @@ import pytest
 
 from hil_tests.boards import Board, WestBoard
 from hil_tests.desk import WAIT_S, Desk
+from propeller_fl.wire import Manifest
 from tests.proplet.modules import say
 
 ROUND = {"ROUND_ID": "r-1"}
@@ -59,3 +60,13 @@ def test_an_image_in_flash_is_kept_and_not_fetched_again(board: Board, desk: Des
     desk.peer.publish(desk.topics.image(sha256), b"", retain=True)  # it is no longer to be had
 
     assert desk.result(desk.task(sha256)).results == "kept"
+
+
+def test_a_model_in_parts_is_refused_and_never_given_to_a_module(board: Board, desk: Desk) -> None:
+    uri = "fl/models/global_model_v9"
+    manifest = Manifest(9, 5_000, "0" * 64, 4096, ("1" * 64, "2" * 64), {"w": (9,)})
+    desk.peer.publish(desk.topics.absolute(uri), manifest.encode(), retain=True)
+
+    task_id = desk.task(desk.image(say("never")), {"MODEL_URI": uri})
+
+    assert desk.result(task_id).error == "model: too_large: the model is published in parts"

@@ -3,6 +3,7 @@
 #include "image_store.h"
 #include "mqtt_session.h"
 
+#include "fl_manifest.h"
 #include "fl_text.h"
 
 #include <string.h>
@@ -322,5 +323,8 @@ bool fetch_end(struct fl_event *event)
                     stream_detail(status, sizeof(fetch.model), "CONFIG_FL_MODEL_BYTES_MAX"));
     }
     fetch.model_size_bytes = fetch.stream.offset_bytes;
+    if (fl_manifest_is(fetch.model, fetch.model_size_bytes)) {
+        return over(event, FL_EVENT_MODEL_FAILED, FL_MANIFEST_DETAIL);
+    }
     return over(event, FL_EVENT_MODEL_READY, NULL);
 }
