@@ -24,12 +24,15 @@ from propeller_fl.wire import (
     Alive,
     Delta,
     Discovery,
+    FlSpec,
     Format,
     LaunchReport,
     Liveness,
+    Manifest,
     Mode,
     Model,
     Outcome,
+    PartsWanted,
     Phase,
     RoundComplete,
     RoundStart,
@@ -133,6 +136,16 @@ uris = st.integers(0, 10**18 - 1).map(model_uri)
 counters = st.dictionaries(texts, st.integers(0, 2**40), max_size=3)
 metrics = st.dictionaries(texts, numbers, max_size=3)
 several = st.lists(ids, unique=True, max_size=4).map(tuple)
+specs = st.builds(
+    FlSpec, ids, uris, st.one_of(st.just(""), digests), st.sampled_from(UpdateFormat),
+    st.floats(0, 1e11), st.dictionaries(texts, scalars, max_size=3),
+)  # fmt: skip
+shapes = st.dictionaries(
+    st.text("abcW.0", min_size=1, max_size=9),
+    st.lists(st.integers(1, 2**30), max_size=8).map(tuple),
+    min_size=1,
+    max_size=3,
+)
 
 
 @st.composite
@@ -149,6 +162,7 @@ def round_starts(draw: st.DrawFn) -> RoundStart:
         timeout_s=draw(st.one_of(st.integers(1, 86_400), st.floats(1e-3, 86_400))),
         min_updates=draw(st.integers(1, k_of_n)),
         strategy=draw(texts),
+        strategy_args=draw(st.dictionaries(texts, scalars, max_size=2)),
         update_format=draw(st.sampled_from(UpdateFormat)),
         mode=draw(st.sampled_from(Mode)),
         image_sha256=draw(st.one_of(st.just(""), digests)),
@@ -162,7 +176,8 @@ MESSAGES: Mapping[str, st.SearchStrategy[Any]] = {
     ),
     "round-status": st.builds(
         RoundStatus, ids, st.sampled_from(Phase), st.one_of(st.just(""), digests), counts, counts,
-        counts, counters, st.floats(0, 1e11), several, texts, texts,
+        counts, counters, st.floats(0, 1e11), st.one_of(st.just(""), digests), several, texts,
+        texts,
     ),
     "round-complete": st.builds(
         RoundComplete, ids, st.sampled_from(Outcome), st.integers(0, 10**18 - 1), texts, counts,
@@ -175,10 +190,18 @@ MESSAGES: Mapping[str, st.SearchStrategy[Any]] = {
     "discovery": st.builds(Discovery, ids, texts, st.dictionaries(texts, texts, max_size=3)),
     "alive": st.builds(Alive, ids, st.sampled_from(Liveness), texts),
     "task-start": st.builds(
-        TaskStart, texts, texts, ids, texts, st.dictionaries(texts, texts, max_size=3), digests
+        TaskStart, texts, texts, ids, texts, st.dictionaries(texts, texts, max_size=3), digests,
+        st.one_of(st.none(), specs),
     ),
     "task-stop": st.builds(TaskStop, texts, st.one_of(st.just(""), ids)),
     "task-result": st.builds(TaskResult, texts, ids, texts, texts),
+    "manifest": st.builds(
+        Manifest, st.integers(0, 10**18 - 1), st.integers(1, 2**40), digests,
+        st.integers(4096, 2**23), st.lists(digests, min_size=1, max_size=3).map(tuple), shapes,
+    ),
+    "parts-wanted": st.builds(
+        PartsWanted, ids, st.lists(digests, min_size=1, max_size=3).map(tuple)
+    ),
 }  # fmt: skip
 
 
