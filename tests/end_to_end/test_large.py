@@ -200,10 +200,10 @@ def only(directory: Path, pattern: str) -> Path:
 
 
 def filled(path: Path) -> float:
-    """How much of a file is there: it has its whole size from the start."""
+    """How much of a file is there: once it has a size, it is its whole one."""
     with path.open("rb") as file:
         parts = range(0, path.stat().st_size, PART_BYTES)
-        return sum(any(os.pread(file.fileno(), 64, start)) for start in parts) / len(parts)
+        return sum(any(os.pread(file.fileno(), 64, start)) for start in parts) / max(1, len(parts))
 
 
 def test_training_a_model_in_parts_is_refused_at_once(
