@@ -29,6 +29,14 @@ def test_every_command_has_help(name: str) -> None:
     assert "Usage:" in result.output
 
 
+def test_a_round_from_a_file_takes_no_options(tmp_path: Path) -> None:
+    file = tmp_path / "round.json"
+    file.write_text("{}")
+    result = invoke("round", "start", str(file), "--update-format", "cbor")
+    assert result.exit_code == 2
+    assert "leave the options out" in result.output
+
+
 def test_settings_rise_from_file_to_environment_to_flag(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text(

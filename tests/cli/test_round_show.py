@@ -108,7 +108,7 @@ def test_a_round_that_is_complete(tmp_path: Path) -> None:
     record.close()
     assert told(tmp_path, "r-1") == [
         "2023-11-14T22:13:20Z  round r-1 opened: 2 of 3 updates wanted within 60 s",
-        "  builtin:linear trains fl/models/global_model_v0, epochs=2, lr=0.5",
+        "  builtin:linear trains fl/models/global_model_v0, epochs=2, lr=0.5; updates in json",
         "  +     0.250 s  x refused: not_participant: x does not take part in this round",
         "  +     0.500 s  a accepted: 10 samples (1 of 2)",
         "  +    60.000 s  b accepted: 10 samples (2 of 2)",

@@ -79,15 +79,18 @@ def test_the_seeds_message_completes_a_round_as_it_stands(tmp_path: Path, port: 
 
         listed = run(tmp_path, port, "round", "list", "--json")
         assert [row["complete"]["status"] for row in json.loads(listed)] == ["complete"]
-        assert "proplet-1 accepted" in run(tmp_path, port, "round", "show", "r-0001")
         models = json.loads(run(tmp_path, port, "model", "list", "--json"))
         assert [row["version"] for row in models] == [0, 1]
         assert json.loads(run(tmp_path, port, "model", "get", "1")) == model
         again = run(
             tmp_path, port, "round", "start", "--image", "builtin:linear", "--round-id", "r-0002",
             "--participants", "proplet-1,proplet-2", "--param", "epochs=1",
+            "--update-format", "cbor",
         )  # fmt: skip
         assert "complete" in again
+        shown = run(tmp_path, port, "round", "show", "r-0002")
+        assert "; updates in cbor" in shown
+        assert "proplet-1 accepted" in shown
         assert run(tmp_path, port, "doctor").count("is sound") == 3  # databases and models
 
         process.send_signal(signal.SIGTERM)

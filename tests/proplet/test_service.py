@@ -133,7 +133,7 @@ def test_only_the_model_of_the_round_is_trained_on(
 
 def test_a_task_of_long_ago_is_refused(other: OtherSide, host: HostMaker) -> None:
     host()
-    about = FlSpec("r-1", MODEL_URI, deadline=time.time() - 3600)
+    about = FlSpec("r-1", MODEL_URI, deadline=time.time() - 100_000)
     other.give(replace(other.task("/no/such/file"), fl=about))
 
     assert "the deadline of round r-1 passed" in other.wait_for_result().error

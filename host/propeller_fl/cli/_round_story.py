@@ -29,7 +29,10 @@ def tell(
     )
     purpose = "evaluates" if start.mode is Mode.EVALUATE else "trains"
     params = "".join(f", {name}={value}" for name, value in start.hyperparams.items())
-    yield f"  {start.task_wasm_image} {purpose} {start.model_uri}{params}"
+    yield (
+        f"  {start.task_wasm_image} {purpose} {start.model_uri}{params}; "
+        f"updates in {start.update_format}"
+    )
     if start.mode is Mode.TRAIN and (start.strategy != "fedavg" or start.strategy_args):
         args = "".join(f", {name}={value}" for name, value in start.strategy_args.items())
         yield f"  updates become a model by {start.strategy}{args}"

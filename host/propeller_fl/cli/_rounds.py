@@ -54,7 +54,11 @@ def group() -> None:
 @click.option("--k", "k_of_n", type=int, help="Updates to wait for; default: all participants.")
 @click.option("--timeout-s", type=float, default=60.0, show_default=True)
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A hyperparameter.")
-@click.option("--update-format", type=click.Choice(list(UpdateFormat)), help="Default: json.")
+@click.option(
+    "--update-format",
+    type=click.Choice(list(UpdateFormat)),
+    help="What proplets write their updates in; default: json. Boards want a small one.",
+)
 @click.option(
     "--min-updates", type=int, default=1, show_default=True, help="Fewest that make a model."
 )
@@ -87,6 +91,10 @@ def start(
 
     Ends with status 0 when the round yields a model.
     """
+    if file is not None and (
+        round_id or model_uri or image or participants or k_of_n or params or update_format
+    ):
+        raise click.UsageError("FILE says all about the round: leave the options out")
     with context.operator() as operator:
         if file is not None:
             message = RoundStart.decode(file.read())

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -19,7 +18,6 @@ from propeller_fl.errors import ImageError
 from propeller_fl.log import Trouble
 from propeller_fl.proplet._contract import MAX_IMAGE_BYTES
 from propeller_fl.proplet._data import DataSource
-from propeller_fl.proplet._deadline import left_s, wall_clock
 from propeller_fl.proplet._runtime import Invocation, Limits, WasmtimeRuntime
 from propeller_fl.proplet._task import round_of
 from propeller_fl.proplet._task_events import Run
@@ -31,7 +29,6 @@ _T = TypeVar("_T")
 
 _PASSING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 _RETRY_S: Final = 1.0
-_LEAST_RUN_S: Final = 1.0
 
 
 class Workers:
@@ -102,7 +99,7 @@ class Workers:
         files: dict[str, bytes | Path] = {"data": self._data.data_of(proplet_id)}
         if run.model is not None:
             files["model"] = run.model if isinstance(run.model, bytes) else run.model.path
-        ended = self.runtime.run(module, Invocation(run.start.env, files), self._limits_of(run))
+        ended = self.runtime.run(module, Invocation(run.start.env, files), self._limits)
         round_id = round_of(run.start)
         _log.info(
             "module ended after %.3f s with %d bytes of output",
@@ -113,16 +110,6 @@ class Workers:
         if not round_id:
             return Output(ended.stdout)
         return prepare_update(ended.stdout, round_id, proplet_id)
-
-    def _limits_of(self, run: Run) -> Limits:
-        """A module need not run on when its round is long over. One that waited here until then
-        has a moment all the same: the round may be open, with clocks further apart than we think.
-        """
-        time_left_s = left_s(run.start, wall_clock())
-        if time_left_s is None:
-            return self._limits
-        wall_time_s = min(self._limits.wall_time_s, max(time_left_s, _LEAST_RUN_S))
-        return replace(self._limits, wall_time_s=wall_time_s)
 
 
 def _read_image(path: Path) -> bytes:
