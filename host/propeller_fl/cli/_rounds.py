@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from propeller_fl.cli._context import (
     Context,
@@ -91,9 +92,7 @@ def start(
 
     Ends with status 0 when the round yields a model.
     """
-    if file is not None and (
-        round_id or model_uri or image or participants or k_of_n or params or update_format
-    ):
+    if file is not None and _describes_a_round(click.get_current_context()):
         raise click.UsageError("FILE says all about the round: leave the options out")
     with context.operator() as operator:
         if file is not None:
@@ -121,6 +120,15 @@ def start(
             click.echo(message.round_id)
             return
         _follow(operator, message.round_id, message.timeout_s + _WATCH_MARGIN_S, as_json)
+
+
+def _describes_a_round(context: click.Context) -> bool:
+    """Whether the command line says anything of it beside FILE."""
+    return any(
+        context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        for name in context.params
+        if name not in ("file", "watch", "as_json")
+    )
 
 
 @group.command()
