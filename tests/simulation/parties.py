@@ -13,7 +13,7 @@ from propeller_fl.manager import Fleet, Image
 from propeller_fl.manager._effects import Effect as LaunchEffect
 from propeller_fl.manager._effects import FetchImage, PublishImage, SendStop, SendTask
 from propeller_fl.manager._launch import Launcher
-from propeller_fl.proplet import Output, Tasks, events
+from propeller_fl.proplet import Content, Output, Tasks, events
 from propeller_fl.wire import (
     Alive,
     Discovery,
@@ -161,6 +161,7 @@ class Proplet:
         for effect in self._tasks.handle(event):
             match effect:
                 case events.Run(start, _, model):
+                    assert not isinstance(model, Content), "no model here comes in parts"
                     output = Output(self._train(start, model or b""))
                     self._later(self._world.rng.random() * 2.0, events.Ran(start.id, output))
                 case events.SendUpdate(task_id, round_id, payload):
