@@ -272,7 +272,8 @@ class ModelsDir:
     def _drop_manifest(self, version: int) -> None:
         path = self.directory / f"global_model_v{version}.manifest.json"
         try:
-            path.unlink(missing_ok=True)
+            if path.exists():  # on a disk that is read-only, nothing can be removed even so
+                path.unlink()
         except OSError as err:
             raise _failed(path, "cannot be removed", err) from err
 
