@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from propeller_fl.config import PropletConfig
 from propeller_fl.link import (
     BrokerAddress,
     BrokerSettings,
@@ -28,7 +27,6 @@ from propeller_fl.link import (
     LinkLoop,
 )
 from propeller_fl.manager import ImageLibrary
-from propeller_fl.proplet import PropletHost
 from propeller_fl.wire import (
     AckStatus,
     Format,
@@ -48,7 +46,7 @@ ROUNDS = 5
 TASKS = 60
 
 _TOPICS = Topics()
-_OURS = (_TOPICS.any_update, _TOPICS.proplet_results)
+_OURS = (_TOPICS.any_update, _TOPICS.proplet_results, _TOPICS.proplet_create)
 
 
 def coordinator() -> tuple[float, float]:
@@ -92,9 +90,14 @@ def task() -> tuple[float, float]:
         bench.link.publish(f"fl/images/{digest}", image, retain=True)
         model = Model({"W": np.zeros((64, 10), np.float32), "b": np.zeros(10, np.float32)}, 0)
         bench.link.publish(model_uri(0), model.encode(Format.CBOR), retain=True)
-        config = PropletConfig(ids=("p-1",), data=directory)
-        with PropletHost(broker, _TOPICS, config, cache_dir=Path(directory) / "cache") as host:
-            host.wait_connected(PATIENCE_S)
+        url = f"mqtt://{broker.host}:{broker.port}"
+        proplet = _Process(
+            ["-m", "propeller_fl", "--data-dir", directory, "--broker", url]
+            + ["proplet", "p-1", "--data", directory],
+            "ready: p-1",
+        )
+        with proplet:
+            bench.wait_for(_TOPICS.proplet_create)
             ways, echoes = [], []
             for number in range(TASKS):
                 round_id = f"task-{number}"

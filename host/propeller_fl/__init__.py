@@ -2,4 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# numpy's BLAS is used for sums over small blocks. Its threads would wait for one another longer
+# than they work, and where they meet changes with the number of cores. It looks when numpy is
+# loaded.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 __version__ = "0.1.0"

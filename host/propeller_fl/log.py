@@ -123,8 +123,10 @@ def catch_uncaught() -> None:
 
 
 def _ids(record: logging.LogRecord) -> dict[str, str]:
-    found = {name: getattr(record, name, None) for name in _IDS}
-    topic = _IDS_IN_TOPIC.fullmatch(getattr(record, "topic", ""))
+    given = record.__dict__  # one lookup each, and the pattern only where there is a topic
+    found = {name: given.get(name) for name in _IDS}
+    said = given.get("topic")
+    topic = _IDS_IN_TOPIC.fullmatch(said) if said else None
     if topic is not None:
         found["round_id"] = found["round_id"] or topic["round_id"]
         found["proplet_id"] = found["proplet_id"] or topic["proplet_id"] or topic["addressee"]
@@ -137,4 +139,4 @@ def _cut(text: str) -> str:
 
 def _time(record: logging.LogRecord) -> str:
     at = datetime.fromtimestamp(record.created, UTC)
-    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    return at.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

@@ -85,6 +85,26 @@ def test_module_reads_the_model_as_published(other: OtherSide, host: HostMaker) 
     assert json.loads(other.wait_for_result().results)["version"] == 0
 
 
+def test_next_task_reads_the_model_as_it_is_by_then(other: OtherSide, host: HostMaker) -> None:
+    """Both are still at hand from the first task, and the model must not be the old one."""
+    host()
+    task = other.run(read_file("model"), round_id="")
+    other.wait_for_result()
+
+    topic = other.topics.absolute(MODEL_URI)
+    other.publish(topic, b'{"w":[1.0,0.0,0.0],"b":0.0,"version":0}', retain=True)
+    other.give(other.task(task.image_url, "t-2", round_id=""))
+    assert json.loads(other.wait_for_result("t-2").results)["w"] == [1.0, 0.0, 0.0]
+
+    other.publish(topic, b"", retain=True)  # nothing there: it is waited for again
+    other.give(other.task(task.image_url, "t-3", round_id=""))
+    other.give(other.task("/no/such/file", "t-4"))
+    other.wait_for_result("t-4")
+    assert other.results("t-3") == []
+    other.publish_model()
+    assert json.loads(other.wait_for_result("t-3").results)["w"] == [0.0, 0.0, 0.0]
+
+
 def test_module_reads_its_own_data(other: OtherSide, host: HostMaker, tmp_path: Path) -> None:
     (tmp_path / "p-1.json").write_text('{"x":[[1]],"y":[0]}')
     host(data=str(tmp_path))
