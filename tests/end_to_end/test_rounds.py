@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from propeller_fl.wire import UpdateFormat
 from tests.end_to_end import modules
 from tests.end_to_end.conftest import Fleet
 
+LEARNED = {"w": [2.403, 1.027, 0.849], "b": -0.563}  # by three proplets in one round
 ALONE = {"participants": ["proplet-1"], "k_of_n": 1}
 
 
@@ -25,6 +27,20 @@ def test_three_real_updates_make_the_next_model(fleet: Fleet) -> None:
     assert any(model["w"]), "it has learned something"
     stored = (fleet.models_dir / "global_model_v1.json").read_bytes()
     assert stored in fleet.peer.heard("fl/models/global_model_v1")
+
+
+@pytest.mark.parametrize("update_format", UpdateFormat)
+def test_every_update_format_learns_the_same(update_format: str, fleet: Fleet) -> None:
+    hyperparams = {"epochs": 5, "lr": 0.5, "batch_size": 16}
+    fleet.start("r-f", "builtin:linear", update_format=update_format, hyperparams=hyperparams)
+    complete = fleet.completion("r-f")
+    assert (complete["status"], complete["num_updates"], complete["refused"]) == ("complete", 3, {})
+    fleet.peer.subscribe("fl/models/+")
+    model = fleet.peer.wait_for("fl/models/global_model_v1")
+    assert model["w"] == pytest.approx(LEARNED["w"], abs=0.1)
+    assert model["b"] == pytest.approx(LEARNED["b"], abs=0.1)
+    compact = update_format in (UpdateFormat.FLOAT16, UpdateFormat.INT8_DELTA)
+    assert (complete["update_bytes"] < 3 * 105) == compact
 
 
 def test_k_reached_before_n(fleet: Fleet) -> None:

@@ -16,7 +16,9 @@ from propeller_fl.errors import MessageError, PropellerError
 from propeller_fl.proplet import prepare_update
 from propeller_fl.store import ModelFormat, convert, read_model_file
 from propeller_fl.wire import (
+    UPDATE_LABELS,
     Alive,
+    Delta,
     Discovery,
     FlSpec,
     Format,
@@ -35,8 +37,10 @@ from propeller_fl.wire import (
     UpdateAck,
     UpdateSender,
     decode_document,
+    decode_update,
     encode_document,
     is_sha256,
+    shapes_of,
 )
 from tests.fuzz.mutate import document_mutator
 from tests.fuzz.target import Broken, Target, raised_at
@@ -63,6 +67,7 @@ def document_targets() -> Iterator[Target]:
     models = [encode_document({**_TENSORS, "version": 7}, form) for form in Format]
     yield _target("document", _check_document, [*updates, *models])
     yield _target("model", _check_model, models)
+    updates += [encode_document(_COMPACT, Format.CBOR)]
     yield _target("update", _check_update, updates)
     yield _target("manifest", _check_manifest, [_MANIFEST.encode()])
     yield _model_files()
@@ -72,7 +77,7 @@ def document_targets() -> Iterator[Target]:
 
 
 def _target(name: str, check: Callable[[bytes], Hashable], seeds: list[bytes]) -> Target:
-    names = sorted({field for seed in seeds for field in _names(decode_document(seed))})
+    names = sorted({field for seed in seeds for field in _names(decode_update(seed))})
     tokens = [*(f'"{field}":'.encode() for field in names), *_TOKENS]
 
     def attempt(data: bytes) -> Hashable:
@@ -190,11 +195,41 @@ def _check_model(data: bytes) -> Hashable:
 def _check_update(data: bytes) -> Hashable:
     update = Update.decode(data)
     for form in Format:
-        again = Update.decode(encode_document(_update_document(update), form))
+        written = update if form is Format.CBOR else replace(update, deltas={})
+        again = Update.decode(encode_document(_update_document(written), form))
         _same_tensors(again.tensors, update.tensors)
-        if replace(again, tensors={}) != replace(update, tensors={}):
+        if replace(again, tensors={}, deltas={}) != replace(update, tensors={}, deltas={}):
             raise Broken(f"{update!r} came back as {again!r}")
-    return bool(update.proplet_id), bool(update.metrics), _ranks(update.tensors)
+        for name, delta in written.deltas.items():
+            if _parts(again.deltas[name]) != _parts(delta):
+                raise Broken(f"difference {name!r} came back as {again.deltas[name]!r}")
+    kind = bool(update.proplet_id), bool(update.metrics), _ranks(update.tensors)
+    if not update.deltas:
+        return kind
+    try:
+        _check_whole(update.on(_zeros(update)), update)
+    except MessageError as error:  # refusing is right: it says how
+        return kind, _refusal(error, [])
+    return kind, "whole"
+
+
+def _parts(delta: Delta) -> Hashable:
+    return delta.scale, delta.shape, delta.packed.tobytes()
+
+
+def _zeros(update: Update) -> Tensors:
+    """A base model for it. What it takes is bounded by the update's own bytes."""
+    if sum(int(np.prod(shape)) for shape in update.shapes.values()) > 8 * _MAX_UPDATE_BYTES:
+        raise Broken("a few bytes ask for much memory")
+    return {name: np.zeros(shape, np.float32) for name, shape in update.shapes.items()}
+
+
+def _check_whole(tensors: Tensors, update: Update) -> None:
+    if shapes_of(tensors) != update.shapes:
+        raise Broken(f"shapes {update.shapes} came out as {shapes_of(tensors)}")
+    for name, array in tensors.items():
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise Broken(f"tensor {name!r} is {array!r}")
 
 
 def _update_document(update: Update) -> dict[str, Any]:
@@ -205,7 +240,10 @@ def _update_document(update: Update) -> dict[str, Any]:
         "base_model_uri": update.base_model_uri,
         "num_samples": update.num_samples,
         "metrics": dict(update.metrics),
-        "update": dict(update.tensors),
+        "update": {
+            **update.tensors,
+            **{name: delta.document() for name, delta in update.deltas.items()},
+        },
     }
 
 
@@ -215,8 +253,10 @@ def _check_sender(data: bytes) -> Hashable:
 
 
 def _check_read_update(data: bytes) -> Hashable:
-    read = read_update(data, "0" * 64, _MAX_UPDATE_BYTES)
+    read = read_update(data, "0" * 64, _MAX_UPDATE_BYTES, _zeros)
     if isinstance(read, ReadUpdate):
+        if shapes_of(read.tensors) != read.facts.shapes:
+            raise Broken(f"{read!r} has lost a tensor")
         if not read.facts.proplet_id or not np.isfinite(list(read.metrics.values())).all():
             raise Broken(f"{read!r} is not fit to be counted")
         return "read"
@@ -226,7 +266,7 @@ def _check_read_update(data: bytes) -> Hashable:
 def _check_output(data: bytes) -> Hashable:
     """What a module wrote is sent on as it is, with the proplet's name in it."""
     output = prepare_update(data, _ROUND, _PROPLET)
-    document, original = decode_document(output.payload), decode_document(data)
+    document, original = decode_update(output.payload), decode_update(data)
     if document.get("proplet_id") != _PROPLET or document.get("round_id") != _ROUND:
         raise Broken(f"the output is sent as {output.payload[:200]!r}")
     names = [name for name in document if name in original]
@@ -267,6 +307,18 @@ _MANIFEST: Final = Manifest(
     7, 10_000, "c" * 64, 4096, ("a" * 64, "b" * 64, "a" * 64), {"w": (10, 20), "b": ()}
 )
 
+_COMPACT: Final[dict[Any, Any]] = {
+    label: (
+        _UPDATE
+        | {
+            "update": {
+                "W": Delta.between(_TENSORS["W"] * 3, _TENSORS["W"]).document(),
+                "b": _TENSORS["b"],
+            }
+        }
+    )[name]
+    for label, name in UPDATE_LABELS.items()
+}
 _SAMPLES: Final[dict[type[_Message], _Message]] = {
     type(message): message
     for message in (

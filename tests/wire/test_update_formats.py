@@ -233,3 +233,9 @@ def test_json_has_no_differences() -> None:
     text = encode_document(NAMED | {"update": {"b": [0.5, [4], [16, 17, 15]]}}, Format.JSON)
     with pytest.raises(TensorError, match="rectangular"):
         Update.decode(text)
+
+
+def test_a_scale_counts_as_float32() -> None:
+    """Some writers give every number as a double."""
+    data = cbor2.dumps(NAMED | {"update": {"b": [0.1, [4], cbor2.CBORTag(64, GOOD.tobytes())]}})
+    assert Update.decode(data).deltas["b"].scale == float(np.float32(0.1))

@@ -25,7 +25,7 @@ struct fl_task {
     bool train;              /* FL_MODE: "train", the default, or "evaluate" */
     /* FL_UPDATE_FORMAT: "json", the default, "cbor", "float16" or "int8-delta" */
     enum fl_update_format format;
-    uint32_t seed;           /* FL_SEED; else a hash of the round's and the proplet's id */
+    uint32_t seed; /* FL_SEED; else a hash of the round's and the proplet's id */
 };
 
 /* Fails (fl_fail) when a variable is missing or wrong, and names it. */

@@ -14,10 +14,10 @@ struct fl_param {
     uint32_t rank;
     uint32_t dims[FL_RANK_MAX];
     uint32_t count;
-    bool decays;     /* l2 pulls it to zero: weights, not biases */
-    float *value;    /* as received, then trained */
-    float *gradient; /* summed over a batch; NULL when evaluating */
-    float *start;    /* as received; NULL unless mu is in use */
+    bool decays;                     /* l2 pulls it to zero: weights, not biases */
+    float *value;                    /* as received, then trained */
+    float *gradient;                 /* summed over a batch; NULL when evaluating */
+    float *start;                    /* as received; NULL unless mu is in use */
     const struct fl_document *model; /* where fl_param_read() found it, to be read again */
     const struct fl_tensor *received;
 };

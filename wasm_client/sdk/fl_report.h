@@ -12,9 +12,8 @@
  * with status 1. fl_warn(format, value) writes one line that begins with "warning: ", and goes on.
  */
 #define fl_fail(...)                                                                               \
-    (FL_CHECK(__VA_ARGS__),                                                                        \
-     FL_SEVENTH(__VA_ARGS__, FL_FAIL_5, FL_FAIL_5, FL_FAIL_5, FL_FAIL_2, FL_FAIL_2, FL_FAIL_2, )(  \
-         __VA_ARGS__, 0, 0, ))
+    (FL_CHECK(__VA_ARGS__), FL_SEVENTH(__VA_ARGS__, FL_FAIL_5, FL_FAIL_5, FL_FAIL_5, FL_FAIL_2,    \
+                                       FL_FAIL_2, FL_FAIL_2, )(__VA_ARGS__, 0, 0, ))
 #define fl_warn(format, value) (FL_CHECK(format, value), fl_warn_1(format, FL_WORD(value)))
 
 /*

@@ -18,8 +18,8 @@ struct fl_metric {
 };
 
 /*
- * Writes the whole document. In FL_INT8_DELTA it overwrites the gradients. `param_count` is 0 after an evaluation. Nothing else may write to
- * stdout. Fails (fl_fail) when stdout cannot be written.
+ * Writes the whole document. In FL_INT8_DELTA it overwrites the gradients. `param_count` is 0 after
+ * an evaluation. Nothing else may write to stdout. Fails (fl_fail) when stdout cannot be written.
  */
 void fl_update_write(const struct fl_task *task, uint32_t num_samples,
                      const struct fl_metric *metrics, uint32_t metric_count,

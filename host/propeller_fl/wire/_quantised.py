@@ -68,7 +68,7 @@ class Delta:
                 raise _bad(name, "is no [scale, dimensions, typed array of uint8]")
         if not 0 <= scale <= _MAX_FLOAT32:
             raise _not_finite(name, "has a scale that is negative or not a float32")
-        found = cls(scale, tuple(dims), packed)
+        found = cls(float(np.float32(scale)), tuple(dims), packed)
         least, most = _packed_size(found.size, 0), _packed_size(found.size, _LARGEST_CODE >> 4)
         if not least <= packed.size <= most:
             raise _bad(name, f"has {packed.size} bytes for {found.size} numbers")
