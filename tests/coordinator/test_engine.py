@@ -51,14 +51,17 @@ def desk() -> Desk:
 
 def test_a_status_names_the_model_that_the_round_was_opened_on(desk: Desk) -> None:
     desk.start(start(), start("r-2"))
-    desk.model(0, b=1.0)  # somebody replaces it
+    desk.model(0, b=1.0)  # somebody replaces it, which counts once no round is about it
     desk.start(start("r-3"))
     desk.restart()
-    desk.send()
-    said = {name: desk.heard(f"fl/rounds/{name}/status")[-1] for name in ("r-1", "r-2", "r-3")}
+    desk.update(*(update("a", name) for name in ("r-1", "r-2", "r-3")))
+    desk.model(0, b=1.0)
+    desk.start(start("r-4"))
+    names = ("r-1", "r-2", "r-3", "r-4")
+    said = {name: desk.heard(f"fl/rounds/{name}/status")[-1] for name in names}
     digests = {name: status["model_sha256"] for name, status in said.items()}
     first, second = (digest(V0 | {"b": b}) for b in (0.0, 1.0))
-    assert digests == {"r-1": first, "r-2": first, "r-3": second}
+    assert digests == {"r-1": first, "r-2": first, "r-3": first, "r-4": second}
 
 
 def digest(model: dict[str, Any]) -> str:

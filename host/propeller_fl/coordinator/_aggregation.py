@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -109,8 +110,11 @@ def _run_strategy(opening: Opening, store: RoundStore) -> _Made:
 def _base(opening: Opening, store: RoundStore) -> NDArray[np.float32]:
     """The model the round began with, as one vector."""
     uri = opening.start.model_uri
+    body = store.model(uri) or b""
+    if opening.base_sha256 and hashlib.sha256(body).hexdigest() != opening.base_sha256:
+        raise ValueError(f"model {uri} has other bytes than when the round began")
     try:
-        tensors = Model.decode(store.model(uri) or b"").tensors
+        tensors = Model.decode(body).tensors
     except MessageError as err:
         raise ValueError(f"model {uri} cannot be used any more: {err}") from err
     shapes = dict(opening.base_shapes)

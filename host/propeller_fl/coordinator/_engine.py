@@ -230,9 +230,22 @@ class Engine:
             return
         if named is not None and self._pruner.is_old(named) and not self._starts.wants(uri):
             return
+        if self._is_another_base(uri, payload):
+            _log.warning("model on %s ignored: open rounds are about another one", uri)
+            return
         self._store.put_model(uri, payload, None)
         self._bases.forget()
         self._pruner.wake()
+
+    def _is_another_base(self, uri: str, payload: bytes) -> bool:
+        """Whether open rounds are about other bytes that were published under this name: updates
+        may be differences to those, and what their proplets train on is those."""
+        bases = {
+            round_.opening.base_sha256
+            for round_ in self._rounds.values()
+            if round_.opening.start.model_uri == uri
+        } - {""}  # a round of an older store does not say
+        return bool(bases) and hashlib.sha256(payload).hexdigest() not in bases
 
     def _on_update(self, payload: bytes, now_s: float) -> None:
         sha256 = hashlib.sha256(payload).hexdigest()
