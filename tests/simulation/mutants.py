@@ -218,7 +218,8 @@ class RemembersInMemory(RoundStore):
         self.__dict__.setdefault("states", {})[uri, strategy_sha256] = state
 
     def strategy_state(self, uri: str, strategy_sha256: str) -> KeptState | None:
-        return self.__dict__.get("states", {}).get((uri, strategy_sha256))
+        found: KeptState | None = self.__dict__.get("states", {}).get((uri, strategy_sha256))
+        return found
 
 
 class RemembersForAnyone(RoundStore):
