@@ -59,13 +59,13 @@ CHOICES: Final = (
     Choice("fedavg", lr=0.1),
     Choice("fedprox", {"mu": 0.1}),
     Choice("median"),
-    Choice("fedadagrad", {"lr": 0.1}),
-    Choice("fedavgm"),
-    Choice("fedavgm", {"lr": 4.0, "momentum": 0.8}, lr=0.1),
+    Choice("fedadagrad"),
     Choice("fedyogi", {"lr": 0.1}),
     Choice("fedadam"),
-    Choice("fedadam", {"lr": 0.2}, lr=0.1),
-    Choice("fedadam", {"lr": 0.2}, lr=0.1, epochs=1),
+    Choice("fedadam", {"lr": 0.4}, lr=0.1),
+    Choice("fedavgm"),
+    Choice("fedavgm", {"lr": 4.0, "momentum": 0.8}, lr=0.1),
+    Choice("fedavgm", {"lr": 4.0, "momentum": 0.8}, lr=0.5, epochs=1),
 )
 
 

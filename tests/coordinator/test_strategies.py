@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.coordinator.engine_desk import Desk, start, update
+from tests.coordinator.engine_desk import BASE, V0, Desk, start, update
 
 MOMENTUM: dict[str, Any] = {"strategy": "fedavgm", "strategy_args": {"lr": 1.0, "momentum": 0.5}}
 
@@ -145,9 +146,9 @@ def test_an_evaluation_has_no_use_for_a_strategy_and_harms_it_not(desk: Desk) ->
     assert desk.count("strategy_states") == 0
 
 
-def test_a_base_model_that_changed_its_arrays_fails_the_round(desk: Desk) -> None:
+def test_a_base_model_that_changed_in_the_store_fails_the_round(desk: Desk) -> None:
     desk.start(start())
-    desk.model(0, w=[0.0])
+    desk.store.put_model(BASE, json.dumps(V0 | {"b": 1.0}).encode(), None)
     desk.update(update("a"))
     [complete] = desk.heard("fl/rounds/r-1/complete")
-    assert "has other arrays than when the round began" in complete["detail"]
+    assert "has other bytes than when the round began" in complete["detail"]

@@ -221,14 +221,11 @@ def strategies(as_json: bool) -> None:
             }
         )
         return
-    rows = [
-        [name, key, default, argument.wanted]
-        for name, known in found.items()
-        for key, (argument, default) in known.items()
-    ]
-    rows += [[name, "", "", ""] for name, known in found.items() if not known]
-    order = list(found)
-    rows.sort(key=lambda row: order.index(str(row[0])))
+    rows: list[list[Any]] = []
+    for name, known in found.items():
+        rows += [[name, key, default, arg.wanted] for key, (arg, default) in known.items()] or [
+            [name, "", "", ""]
+        ]
     print_table(["strategy", "argument", "default", "takes"], rows)
 
 
