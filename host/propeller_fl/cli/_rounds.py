@@ -57,7 +57,7 @@ def group() -> None:
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A hyperparameter.")
 @click.option(
     "--update-format",
-    type=click.Choice(list(UpdateFormat)),
+    type=click.Choice([form.value for form in UpdateFormat]),
     help="What proplets write their updates in; default: json. Boards want a small one.",
 )
 @click.option(
