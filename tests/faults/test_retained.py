@@ -20,6 +20,8 @@ from tests.support.peers import peer_at
 RETAINED = BrokerSettings().max_unacknowledged + 44
 MEMBERS = {
     "manager": ("manager.status-heard-before-the-broker-knows", "fl/rounds/old-{}/status"),
+    "coordinator": ("coordinator.model-heard-before-the-broker-knows", "fl/models/old-{}"),
+    "model-server": ("model-server.model-heard-before-the-broker-knows", "fl/models/old-{}"),
 }
 
 

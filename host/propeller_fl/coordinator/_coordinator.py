@@ -57,12 +57,9 @@ class Coordinator:
     def start(self) -> None:
         """Take up what the store holds, then listen. Raises :class:`StoreError`."""
         self._engine.resume(self._clock())
-        for topic in (
-            self._topics.round_start,
-            self._topics.forwarded_updates,
-            self._topics.any_model,
-        ):
+        for topic in (self._topics.round_start, self._topics.forwarded_updates):
             self._link.subscribe(topic, self._inbox.put)
+        self._link.subscribe(self._topics.any_model, self._inbox.put, qos=0)  # all are retained
         self._link.on_up = self._on_up
         self._link.start()
         self._inbox.put(None)  # there may be something to do before anything arrives

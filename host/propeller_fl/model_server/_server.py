@@ -136,8 +136,9 @@ class ModelServer:
         else:
             self._make_first()
             _log.info("made model version 0: %s", self._config.initial_model)
-        # It matches fl/models/publish as well; subscribed to both, a broker may deliver twice.
-        self._link.subscribe(self._topics.any_model, self._take)
+        # The second matches the first's topic as well: what is offered may come twice.
+        self._link.subscribe(self._topics.model_publish, self._take)
+        self._link.subscribe(self._topics.any_model, self._take, qos=0)  # hundreds are retained
         self._link.on_up = lambda session_present: self._inbox.put(_LinkChange.UP)
         self._link.on_down = lambda error: self._inbox.put(_LinkChange.DOWN)
         self._large.start()
