@@ -11,6 +11,7 @@ and corrects Adam's bias.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -31,6 +32,9 @@ from propeller_fl.learn._strategy import (
 from propeller_fl.wire import Scalar
 
 _MAX_LR = 1000
+
+Wide = NDArray[np.float64]
+Step = tuple[dict[str, Wide], Wide]
 
 
 @dataclass(frozen=True)
@@ -88,15 +92,9 @@ class _Adaptive(Strategy):
         after, step = self._step(change, state.arrays.get("momentum"), square, rounds)
         return Aggregate(base + step, State(after, {"rounds": rounds}))
 
-    def _step(
-        self,
-        change: NDArray[np.float64],
-        momentum: NDArray[np.float64] | None,
-        square: NDArray[np.float64],
-        rounds: float,
-    ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
+    @abstractmethod
+    def _step(self, change: Wide, momentum: Wide | None, square: Wide, rounds: float) -> Step:
         """What is to be remembered, and what to add to the model."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -106,13 +104,7 @@ class FedAdagrad(_Adaptive):
     lr: float = number(0.1, above=0, most=_MAX_LR)
     tau: float = number(1e-3, above=0, most=1)
 
-    def _step(
-        self,
-        change: NDArray[np.float64],
-        momentum: NDArray[np.float64] | None,
-        square: NDArray[np.float64],
-        rounds: float,
-    ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
+    def _step(self, change: Wide, momentum: Wide | None, square: Wide, rounds: float) -> Step:
         square = square + change * change
         return {"square": square}, self.lr * change / (np.sqrt(square) + self.tau)
 
@@ -126,13 +118,7 @@ class FedAdam(_Adaptive):
     beta2: float = number(0.99, least=0, below=1)
     tau: float = number(1e-3, above=0, most=1)
 
-    def _step(
-        self,
-        change: NDArray[np.float64],
-        momentum: NDArray[np.float64] | None,
-        square: NDArray[np.float64],
-        rounds: float,
-    ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
+    def _step(self, change: Wide, momentum: Wide | None, square: Wide, rounds: float) -> Step:
         momentum = _faded(momentum, change, self.beta1)
         square = self.beta2 * square + (1 - self.beta2) * change * change
         exponent = rounds + 1  # as Flower counts
@@ -151,13 +137,7 @@ class FedYogi(_Adaptive):
     beta2: float = number(0.99, least=0, below=1)
     tau: float = number(1e-3, above=0, most=1)
 
-    def _step(
-        self,
-        change: NDArray[np.float64],
-        momentum: NDArray[np.float64] | None,
-        square: NDArray[np.float64],
-        rounds: float,
-    ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
+    def _step(self, change: Wide, momentum: Wide | None, square: Wide, rounds: float) -> Step:
         momentum = _faded(momentum, change, self.beta1)
         squared = change * change
         square = square - (1 - self.beta2) * squared * np.sign(square - squared)
@@ -165,7 +145,5 @@ class FedYogi(_Adaptive):
         return {"momentum": momentum, "square": square}, step
 
 
-def _faded(
-    old: NDArray[np.float64] | None, new: NDArray[np.float64], beta: float
-) -> NDArray[np.float64]:
+def _faded(old: Wide | None, new: Wide, beta: float) -> Wide:
     return (1 - beta) * new if old is None else beta * old + (1 - beta) * new
