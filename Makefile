@@ -29,8 +29,9 @@ $(VENV)/installed-%: pyproject.toml
 demo: $(VENV)/installed-demo
 	$(BIN)/propeller-fl demo
 
+# Some tests take minutes, most of them waiting: a worker that has none left takes some of another's.
 test: $(VENV)/installed-dev lint
-	$(BIN)/pytest -n 4
+	$(BIN)/pytest -n 4 --dist worksteal
 
 # Flower's versions of what we need are not Flower's of everything: an environment of its own.
 FLOWER := tests/learn/flower/requirements.txt
