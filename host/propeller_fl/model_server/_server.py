@@ -104,6 +104,7 @@ class ModelServer:
         self._check_at_s: float | None = None
         self._trouble = Trouble()
         self._stopping = threading.Event()
+        self._refused_sha256 = ""  # of the last offer that was refused
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="model-server", daemon=True)
         self._http = HttpFace(
@@ -242,16 +243,14 @@ class ModelServer:
             manifest = Manifest.decode(payload)
             version = _version_of(payload) if manifest is None else manifest.version
         except MessageError as err:
-            _log.error("model refused: %s", err)
-            self._settle(payload)
+            self._refuse(payload, str(err))
             return
         sha256 = hashlib.sha256(payload).hexdigest()
         while True:
             try:
                 found = self._models.find(version)
                 if found is not None and found.sha256 != sha256:
-                    _log.error("model refused: version %d exists with other bytes", version)
-                    self._settle(payload)
+                    self._refuse(payload, f"version {version} exists with other bytes")
                     return
                 if manifest is None:
                     self._models.put(version, payload)
@@ -281,8 +280,7 @@ class ModelServer:
         """As ``_keep``, with a file that has come in parts."""
         version, payload = fetched.manifest.version, fetched.payload
         if isinstance(fetched.error, MessageError):
-            _log.error("model refused: %s", fetched.error)
-            self._settle(payload)
+            self._refuse(payload, str(fetched.error))
             return
         if fetched.error is not None:
             if self._stopping.is_set():
@@ -363,6 +361,14 @@ class ModelServer:
     def _published(self, payload: bytes, delivery: Delivery) -> None:
         if delivery.error is None:  # else the link was closed: the broker still has the offer
             self._settle(payload)
+
+    def _refuse(self, payload: bytes, why: str) -> None:
+        """Say it once, though an offer may come twice."""
+        sha256 = hashlib.sha256(payload).hexdigest()
+        if sha256 != self._refused_sha256:
+            _log.error("model refused: %s", why)
+        self._refused_sha256 = sha256
+        self._settle(payload)
 
     def _settle(self, payload: bytes) -> None:
         with self._lock:
