@@ -17,7 +17,6 @@ from propeller_fl.cli import main
 from tests.support.brokers import RunningBroker, embedded_broker
 from tests.support.peers import Peer, peer_at
 from tests.support.services import Service, running
-from tests.support.wait import wait_until
 
 TENSORS = {
     "w": np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4),
@@ -65,7 +64,7 @@ def peer(desk: Desk) -> Iterator[Peer]:
 
 def retained(peer: Peer, topic: str) -> bytes:
     peer.subscribe(topic)
-    return wait_until(lambda: [body for body in peer.heard(topic) if body], 15, topic)[0]
+    return peer.wait_for_bytes(topic)
 
 
 def versions(desk: Desk) -> list[int]:

@@ -217,8 +217,8 @@ def test_training_a_model_in_parts_is_refused_at_once(
         peer_at(broker.address) as peer,
     ):
         peer.subscribe("fl/models/global_model_v0", "fl/rounds/r-1/status")
-        wait_until(lambda: peer.heard("fl/models/global_model_v0"), 30, "the model is there")
-        assert Manifest.decode(peer.heard("fl/models/global_model_v0")[0]) is not None
+        manifest = peer.wait_for_bytes("fl/models/global_model_v0", timeout_s=30)
+        assert Manifest.decode(manifest) is not None
         start = {
             "round_id": "r-1",
             "model_uri": "fl/models/global_model_v0",

@@ -31,11 +31,11 @@ def test_three_real_updates_make_the_next_model(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("update_format", UpdateFormat)
 def test_every_update_format_learns_the_same(update_format: str, fleet: Fleet) -> None:
+    fleet.peer.subscribe("fl/models/+")
     hyperparams = {"epochs": 5, "lr": 0.5, "batch_size": 16}
     fleet.start("r-f", "builtin:linear", update_format=update_format, hyperparams=hyperparams)
     complete = fleet.completion("r-f")
     assert (complete["status"], complete["num_updates"], complete["refused"]) == ("complete", 3, {})
-    fleet.peer.subscribe("fl/models/+")
     model = fleet.peer.wait_for("fl/models/global_model_v1")
     assert model["w"] == pytest.approx(LEARNED["w"], abs=0.1)
     assert model["b"] == pytest.approx(LEARNED["b"], abs=0.1)

@@ -5,15 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
+
+import paho.mqtt.client as paho
 
 from propeller_fl.link import Backoff, BrokerAddress, Incoming, Link, LinkLoop
 
 from .wait import wait_until
 
+T = TypeVar("T")
+
 _QUICK = Backoff(first_s=0.1, cap_s=1.0)
+_ASK_AGAIN_S = 3.0
 
 
 class Peer:
@@ -22,6 +28,7 @@ class Peer:
     def __init__(self, loop: LinkLoop, address: BrokerAddress) -> None:
         self._lock = threading.Lock()
         self._heard: list[tuple[str, bytes]] = []
+        self._filters: list[str] = []
         self._link = Link(
             loop, address, f"peer-{uuid.uuid4().hex[:8]}", clean_session=True, backoff=_QUICK
         )
@@ -30,6 +37,7 @@ class Peer:
 
     def subscribe(self, *topics: str) -> None:
         for topic in topics:
+            self._filters.append(topic)
             self._link.subscribe(topic, self._hear).wait(30)
 
     def publish(self, topic: str, payload: bytes | dict[str, Any], *, retain: bool = False) -> None:
@@ -53,11 +61,39 @@ class Peer:
         timeout_s: float = 15,
     ) -> Any:
         """The first JSON message on ``topic`` for which ``that`` holds."""
+        return self._wait_for(
+            topic, lambda payload: that(json.loads(payload)), json.loads, timeout_s
+        )
 
-        def find() -> list[Any]:
-            return [m for m in map(json.loads, self.heard(topic)) if that(m)][:1]
+    def wait_for_bytes(self, topic: str, *, timeout_s: float = 15) -> bytes:
+        """The first message on ``topic`` that is not empty, as it is."""
+        return self._wait_for(topic, bool, bytes, timeout_s)
 
-        return wait_until(find, timeout_s, f"a message on {topic}")[0]
+    def _wait_for(
+        self,
+        topic: str,
+        that: Callable[[bytes], bool],
+        read: Callable[[bytes], T],
+        timeout_s: float,
+    ) -> T:
+        """What is retained at the moment of a SUBSCRIBE may come neither as retained nor as new on
+        the embedded broker (docs/reliability.md), so a peer that hears nothing asks again."""
+        ask_at = time.monotonic() + _ASK_AGAIN_S
+
+        def find() -> list[bytes]:
+            nonlocal ask_at
+            heard = self.heard(topic)
+            if not heard and time.monotonic() > ask_at:
+                self._ask_again(topic)
+                ask_at = time.monotonic() + _ASK_AGAIN_S
+            return [payload for payload in heard if that(payload)][:1]
+
+        return read(wait_until(find, timeout_s, f"a message on {topic}")[0])
+
+    def _ask_again(self, topic: str) -> None:
+        for topic_filter in self._filters:
+            if paho.topic_matches_sub(topic_filter, topic):
+                self._link.subscribe(topic_filter, self._hear)
 
     def close(self) -> None:
         self._link.close(2)
