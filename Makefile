@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 
 help:
 	@echo "make demo           train on digits with ten proplets and show how it goes"
-	@echo "make test           lint, types and every test this machine can run"
+	@echo "make test           lint, types and every test that builds no firmware"
 	@echo "make flower         install Flower beside us, so that make test compares strategies with its"
 	@echo "make bench          what we cost, beside the least it could be and beside Flower"
 	@echo "make faults         kill every process some hundred times; nothing may be lost"
@@ -30,8 +30,9 @@ demo: $(VENV)/installed-demo
 	$(BIN)/propeller-fl demo
 
 # Some tests take minutes, most of them waiting: a worker that has none left takes some of another's.
+# What builds firmware first, minutes of it, is left to firmware-test.
 test: $(VENV)/installed-dev lint
-	$(BIN)/pytest -n 4 --dist worksteal
+	$(BIN)/pytest -n 4 --dist worksteal -m "not firmware"
 
 # Flower's versions of what we need are not Flower's of everything: an environment of its own.
 FLOWER := tests/learn/flower/requirements.txt
@@ -61,6 +62,7 @@ fuzz: $(VENV)/installed-dev
 # The same cases on a program of this machine and on an emulated Cortex-M. Without a Zephyr workspace
 # every case is skipped, and says what is missing.
 firmware-test: $(VENV)/installed-dev
+	$(BIN)/pytest tests -m firmware
 	$(BIN)/pytest hil_tests --board native_sim --board mps2_an385
 
 lint: $(VENV)/installed-dev

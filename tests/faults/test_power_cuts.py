@@ -41,6 +41,7 @@ def board(tmp_path: Path) -> Iterator[Board]:
     board.finish()
 
 
+@pytest.mark.firmware
 @pytest.mark.timeout(900 if FULL else 240, func_only=True)  # a build is none of its time
 def test_a_board_without_power_at_any_moment_costs_nothing(
     board: Board, nats: RunningBroker, tmp_path: Path

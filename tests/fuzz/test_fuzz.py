@@ -54,6 +54,7 @@ def test_modules_do_no_harm_on_wasmtime(name: str, tmp_path: Path) -> None:
     nothing_found(run_python(name, tmp_path / name, runs=RUNTIME_RUNS))
 
 
+@pytest.mark.firmware
 @pytest.mark.timeout(BUILD_TIMEOUT_S)
 @pytest.mark.parametrize("name", ON_RUNTIMES)
 def test_modules_do_the_same_on_both_runtimes(
