@@ -114,6 +114,13 @@ class Checks(Strategy):
     def check_counts(self, fewest, most):
         raise KeyError("nor of this")
 
+    def aggregate(self, base, updates, state):
+        return Aggregate(base)
+
+@dataclass(frozen=True)
+class Unfinished(Strategy):
+    pass
+
 class Plain:
     pass
 """
@@ -122,7 +129,13 @@ class Plain:
 @pytest.fixture
 def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     names = {"raises": "Raises", "shrinks": "Shrinks", "writes": "Writes", "nothing": "Nothing"}
-    names |= {"checks": "Checks", "plain": "Plain", "absent": "Absent", "fedavg": "Raises"}
+    names |= {
+        "unfinished": "Unfinished",
+        "checks": "Checks",
+        "plain": "Plain",
+        "absent": "Absent",
+        "fedavg": "Raises",
+    }
     points = {name: f"broken_strategies:{kind}" for name, kind in names.items()}
     install(tmp_path / "site", points, broken_strategies=BROKEN)
     monkeypatch.syspath_prepend(tmp_path / "site")
@@ -154,6 +167,7 @@ def test_a_strategy_that_fails_fails_its_round_alone(broken: Desk, name: str, sa
     ("name", "says"),
     [
         ("checks", "nor of this"),
+        ("unfinished", "strategy unfinished cannot be made"),
         ("plain", "no dataclass derived from Strategy"),
         ("absent", "cannot be loaded"),
     ],

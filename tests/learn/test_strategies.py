@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from propeller_fl.errors import StrategyError, UnknownStrategyError
 from propeller_fl.learn import (
     MAX_KRUM,
+    Aggregate,
     HeldUpdates,
     State,
     Strategy,
+    Updates,
+    Vector,
     mean_change,
     number,
     strategy,
@@ -245,6 +248,7 @@ def test_arguments_of_a_strategy_of_ones_own() -> None:
     class Own(Strategy):
         share: float = number(0.5, least=0, most=1)
 
-    assert Own().share == 0.5
-    with pytest.raises(NotImplementedError):
-        Own().aggregate(BASE, held(), State())
+        def aggregate(self, base: Vector, updates: Updates, state: State) -> Aggregate:
+            return Aggregate(self.share * base)
+
+    assert np.array_equal(Own().aggregate(BASE, held(), State()).model, BASE / 2)

@@ -13,6 +13,7 @@ A strategy has no clock, disk or socket. It is a frozen dataclass whose fields a
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -90,14 +91,14 @@ class Aggregate:
     state: State = field(default_factory=State)
 
 
-class Strategy:
+class Strategy(ABC):
     """Base class of strategies: override ``aggregate``, and the other hooks where needed.
 
     What is returned is checked by the caller: a model or state that is not finite fails the round,
     as does any exception.
     """
 
-    def check_counts(self, fewest: int, most: int) -> None:
+    def check_counts(self, fewest: int, most: int) -> None:  # noqa: B027 - by default all will do
         """Refuse a round that may end with ``fewest`` to ``most`` updates where there would be no
         model, before anything is launched. Raises :class:`StrategyError`."""
 
@@ -108,12 +109,12 @@ class Strategy:
         """
         return {}
 
+    @abstractmethod
     def aggregate(self, base: Vector, updates: Updates, state: State) -> Aggregate:
         """The model after ``base``. ``updates`` has at least one; ``state`` is empty at first.
 
         Raises :class:`StrategyError` when there is no such model.
         """
-        raise NotImplementedError
 
 
 # --- arguments
