@@ -48,6 +48,21 @@ def test_a_task_says_the_same_before_and_after_a_restart(stage: Stage) -> None:
     assert stage.tasks(2)[1] == before
 
 
+def test_a_proplet_that_restarts_before_the_image_is_at_hand_again(stage: Stage) -> None:
+    stage.start_manager()
+    stage.create("p-1")
+    stage.open_round(round_start())
+    [before] = stage.tasks(1)
+    stage.until_saved("r-1", p_1="sent")
+    stage.stop_manager()
+    stage.image.unlink()
+
+    stage.start_manager()
+    stage.create("p-1")  # and has lost its task
+    stage.image.write_bytes(WASM)
+    assert stage.tasks(2)[1] == before
+
+
 def test_a_round_opened_by_an_older_coordinator_is_about_what_the_status_says_later(
     stage: Stage,
 ) -> None:

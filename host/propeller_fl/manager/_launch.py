@@ -443,9 +443,11 @@ class Launcher:
         effects: list[Effect] = []
         for round_id, round_ in self._rounds.items():
             task = round_.tasks.get(proplet_id)
-            if task is None or not round_.ready or not round_.wanted or task in _FINISHED:
+            if task is None or task in _FINISHED:
                 continue
-            if again or task is _Task.WAITING:
+            if again:
+                round_.tasks[proplet_id] = task = _Task.WAITING  # also where it cannot go yet
+            if task is _Task.WAITING and round_.ready and round_.wanted:
                 effects += self._send(round_, proplet_id)
                 effects.append(ShowReport(round_id))
         return effects
