@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from propeller_fl.config import CoordinatorConfig
-from propeller_fl.coordinator import Ack, Engine, Outgoing, Publish, Subscribe
+from propeller_fl.coordinator import Ack, Engine, Outgoing, Publish, Subscribe, Tell
 from propeller_fl.link import Incoming
 from propeller_fl.store import RoundStore
 from propeller_fl.wire import Topics
@@ -127,6 +127,8 @@ class Desk:
                 one.incoming.ack()
             elif isinstance(one, Publish):
                 self._publish(one)
+            elif isinstance(one, Tell):
+                self._publish(Publish(one.topic, one.payload, retain=False))
 
     def _publish(self, message: Publish) -> None:
         self.published.append(message)

@@ -89,6 +89,42 @@ def test_order_is_kept_per_topic(broker: RunningBroker, connect: Connect) -> Non
     assert received == list(range(count))
 
 
+def test_what_is_said_once_comes_whole_and_in_order(
+    broker: RunningBroker, connect: Connect
+) -> None:
+    sizes = (0, 1, 120, 127, 128, 16_380, 16_384, 70_000)  # a length takes one to three bytes
+    said = [(f"é/{size}", bytes([size % 251]) * size) for size in sizes]
+    heard: list[tuple[str, bytes]] = []
+
+    def handle(incoming: Incoming) -> None:
+        heard.append((incoming.topic, incoming.payload))
+        incoming.ack()
+
+    connect(broker.address, "receiver").subscribe("é/+", handle).wait(5)
+    sender = connect(broker.address, "sender")
+    sender.say(said)
+    wait_until(lambda: len(heard) >= len(said), 20, "all messages are there")
+    assert heard == said
+
+
+def test_what_is_said_without_a_connection_is_dropped(nats: RunningBroker, loop: LinkLoop) -> None:
+    heard: SimpleQueue[bytes] = SimpleQueue()
+    link = Link(loop, nats.address, "one", backoff=QUICK)
+    link.subscribe("a", lambda incoming: heard.put(incoming.payload))
+    link.say([("a", b"too early")])
+    link.start()
+    link.wait_connected(10)
+    link.say([("a", b"in time")])
+    assert heard.get(timeout=20) == b"in time"
+    with pytest.raises(MessageError):
+        link.say([("a/+", b"")])
+    with pytest.raises(MessageError, match="over the limit"):
+        link.say([("a", bytes(LinkLimits().max_payload_bytes + 1))])
+    link.close()
+    with pytest.raises(LinkError):
+        link.say([("a", b"too late")])
+
+
 def test_publish_from_a_handler(broker: RunningBroker, connect: Connect) -> None:
     answers: SimpleQueue[bytes] = SimpleQueue()
     link = connect(broker.address, "one")

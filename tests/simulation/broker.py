@@ -219,6 +219,12 @@ class Uplink:
         if self._connected:
             self._send(sent)
 
+    def tell(self, topic: str, payload: bytes) -> None:
+        """At QoS 0: lost with the connection, and when there is none."""
+        if self._connected:
+            connection = self._connection
+            self._in_order(lambda: self._heard(connection, topic, payload))
+
     def connect(self) -> None:
         self._connected = True
         self._last_arrival_s = self._last_answer_s = 0.0
@@ -238,9 +244,16 @@ class Uplink:
             self._sent.clear()
 
     def _send(self, sent: _Sent) -> None:
+        self._in_order(partial(self._arrive, self._connection, sent))
+
+    def _in_order(self, arrive: Callable[[], None]) -> None:
         arrival_s = self._world.now_s + self._world.delay_s()
         self._last_arrival_s = max(self._last_arrival_s, arrival_s)
-        self._world.at_time(self._last_arrival_s, partial(self._arrive, self._connection, sent))
+        self._world.at_time(self._last_arrival_s, arrive)
+
+    def _heard(self, connection: int, topic: str, payload: bytes) -> None:
+        if connection == self._connection:
+            self._broker.publish(topic, payload, retain=False)
 
     def _arrive(self, connection: int, sent: _Sent) -> None:
         if connection != self._connection:

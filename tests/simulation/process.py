@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from propeller_fl.config import CoordinatorConfig
-from propeller_fl.coordinator import Ack, Engine, Outgoing, Publish, Subscribe
+from propeller_fl.coordinator import Ack, Engine, Outgoing, Publish, Subscribe, Tell
 from propeller_fl.errors import StoreError
 from propeller_fl.link import Incoming
 from propeller_fl.store import RoundStore
@@ -254,6 +254,11 @@ class CoordinatorProcess:
                     self._world.note("says: %s %.200r", topic, payload)
                     self._ledger.said(topic, payload)
                     self._uplink.publish(topic, payload, retain)
+                case Tell(topic, payload):
+                    self._points.crash_point("telling %s %.200r", topic, payload)
+                    self._world.note("tells: %s %.200r", topic, payload)
+                    self._ledger.said(topic, payload)
+                    self._uplink.tell(topic, payload)
                 case Subscribe(topic):
                     self._points.crash_point("subscribing to %s", topic)
                     if self._connected:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from propeller_fl.coordinator._coordinator import Coordinator
 from propeller_fl.coordinator._engine import ENDED_SAID_AGAIN, Engine
-from propeller_fl.coordinator._outgoing import Ack, Outgoing, Publish, Subscribe, Unsubscribe
+from propeller_fl.coordinator._outgoing import (
+    Ack,
+    Outgoing,
+    Publish,
+    Subscribe,
+    Tell,
+    Unsubscribe,
+)
 from propeller_fl.coordinator._reading import MAX_METRICS
 from propeller_fl.coordinator._starts import MAX_OPEN, MAX_OPEN_PARTICIPANTS, MAX_WAITING
 
@@ -20,5 +27,6 @@ __all__ = [
     "Outgoing",
     "Publish",
     "Subscribe",
+    "Tell",
     "Unsubscribe",
 ]

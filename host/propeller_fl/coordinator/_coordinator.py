@@ -7,12 +7,20 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from propeller_fl.config import CoordinatorConfig
 from propeller_fl.coordinator._engine import Engine
 from propeller_fl.coordinator._outbox import Outbox
-from propeller_fl.coordinator._outgoing import Ack, Outgoing, Publish, Subscribe, Unsubscribe
+from propeller_fl.coordinator._outgoing import (
+    Ack,
+    Outgoing,
+    Publish,
+    Subscribe,
+    Tell,
+    Unsubscribe,
+)
 from propeller_fl.errors import LinkError, MessageError, StoreError
 from propeller_fl.link import Incoming, Link
 from propeller_fl.log import Trouble
@@ -131,16 +139,25 @@ class Coordinator:
         return max(0.0, min(_IDLE_S, self._engine.due_in_s(self._clock())))
 
     def _carry_out(self, outgoing: Iterable[Outgoing]) -> None:
+        told: list[tuple[str, bytes]] = []
         for one in outgoing:
             match one:
                 case Ack(incoming):
                     incoming.ack()
+                case Tell(topic, payload):
+                    told.append((topic, payload))
                 case Publish(topic, payload, retain):
-                    try:
-                        self._link.publish(topic, payload, retain=retain)
-                    except (LinkError, MessageError) as err:  # its queue is full, or it closes
-                        _log.warning("not said: %s", err)
+                    self._say(partial(self._link.publish, topic, payload, retain=retain))
                 case Subscribe(topic):
                     self._link.subscribe(topic, self._inbox.put, qos=0)
                 case Unsubscribe(topic):
                     self._link.unsubscribe(topic)
+        if told:
+            self._say(partial(self._link.say, told))
+
+    @staticmethod
+    def _say(say: Callable[[], object]) -> None:
+        try:
+            say()
+        except (LinkError, MessageError) as err:  # the link's queue is full, or it closes
+            _log.warning("not said: %s", err)

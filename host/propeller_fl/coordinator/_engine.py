@@ -39,6 +39,7 @@ from propeller_fl.rounds import (
     Round,
     ShowStatus,
     UpdateArrived,
+    UpdateFacts,
     UpdateUnreadable,
     resume,
     step,
@@ -63,6 +64,8 @@ _log = logging.getLogger(__name__)
 
 _ENDED_KEPT: Final = 16  # ended rounds kept at hand for stragglers
 
+_MAX_TOLD_APART: Final = 100  # participants of a round whose updates have a line of the log each
+
 ENDED_SAID_AGAIN: Final = 32
 """Of how many of the newest rounds their end is said again to a broker that may have forgotten."""
 
@@ -86,6 +89,7 @@ class Engine:
         self._rounds: dict[str, Round] = {}  # those that have not ended
         self._starts = Starts(config, store, self._voice, lambda: self._rounds.values())
         self._ended: OrderedDict[str, Round] = OrderedDict()  # the last few that have
+        self._accepted: dict[str, int] = {}  # of this batch, in rounds that are not told apart
         self._delivered: list[int] = []  # owed messages that the broker has
         self._to_say_again: tuple[str, ...] = ()  # ended rounds, the oldest first
         self._ask_what_to_say_again = False
@@ -119,6 +123,7 @@ class Engine:
             if not batch:
                 raise
             return self._handle_apart(batch, now_s)
+        self._log_batch()
         return self._voice.take()
 
     def aggregate_due(self, now_s: float) -> None:
@@ -174,6 +179,7 @@ class Engine:
         self._delivered.clear()
 
     def _let_happen(self, batch: Sequence[Incoming], now_s: float) -> None:
+        self._accepted.clear()
         self._prune()  # first, so that the end of a round is durable before its record can go
         for incoming in batch:
             if incoming.topic == self._topics.round_start:
@@ -325,13 +331,7 @@ class Engine:
                 shapes = round_.opening.base_shapes if read.tensors else {}
                 vector = flatten(read.tensors, shapes)
                 self._store.keep_update(update, read.metrics, vector, now_s)
-                _log.info(
-                    "update accepted: %d samples, %d of %d",
-                    update.num_samples,
-                    len(round_.accepted),
-                    round_.opening.start.k_of_n,
-                    extra={"round_id": round_id, "proplet_id": update.proplet_id},
-                )
+                self._log_accepted(round_, update)
             case RecordRefusal(proplet_id, reason, detail):
                 self._store.record_refusal(round_id, proplet_id, reason, detail, now_s)
                 _log.warning(
@@ -348,6 +348,35 @@ class Engine:
                 self._voice.show(round_id)
             case Aggregate():
                 pass  # once the updates are durable and acknowledged
+
+    def _log_accepted(self, round_: Round, update: UpdateFacts) -> None:
+        """In a large round a line for each costs more than what it tells: there, one a batch."""
+        start, level = round_.opening.start, logging.INFO
+        if len(start.participants) > _MAX_TOLD_APART:
+            self._accepted[start.round_id] = self._accepted.get(start.round_id, 0) + 1
+            level = logging.DEBUG
+        if _log.isEnabledFor(level):
+            _log.log(
+                level,
+                "update accepted: %d samples, %d of %d",
+                update.num_samples,
+                len(round_.accepted),
+                start.k_of_n,
+                extra={"round_id": start.round_id, "proplet_id": update.proplet_id},
+            )
+
+    def _log_batch(self) -> None:
+        for round_id, count in self._accepted.items():
+            round_ = self._rounds.get(round_id)
+            if round_ is not None:
+                _log.info(
+                    "updates accepted: %d more, %d of %d",
+                    count,
+                    len(round_.accepted),
+                    round_.opening.start.k_of_n,
+                    extra={"round_id": round_id},
+                )
+        self._accepted.clear()
 
     def _refuse_stray(self, round_id: str, event: Event) -> None:
         match event:

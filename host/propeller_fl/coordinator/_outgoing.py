@@ -29,6 +29,14 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """Say this once, at QoS 0: who does not hear it will ask; ``topic`` has its prefix."""
+
+    topic: str
+    payload: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Subscribe:
     """Ask the broker for what it retains on this topic, and hand it to the engine."""
 
@@ -42,4 +50,4 @@ class Unsubscribe:
     topic: str
 
 
-Outgoing = Ack | Publish | Subscribe | Unsubscribe
+Outgoing = Ack | Publish | Tell | Subscribe | Unsubscribe

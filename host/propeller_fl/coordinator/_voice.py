@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
-from propeller_fl.coordinator._outgoing import Ack, Outgoing, Publish, Subscribe, Unsubscribe
+from propeller_fl.coordinator._outgoing import (
+    Ack,
+    Outgoing,
+    Publish,
+    Subscribe,
+    Tell,
+    Unsubscribe,
+)
 from propeller_fl.link import Incoming
 from propeller_fl.rounds import Round
 from propeller_fl.wire import AckStatus, Phase, RoundComplete, RoundStatus, Topics, UpdateAck
@@ -35,7 +42,9 @@ class Voice:
         """Tell a proplet about its update; an empty ``reason`` means that it is in."""
         status = AckStatus.REFUSED if reason else AckStatus.ACCEPTED
         ack = UpdateAck(round_id, proplet_id, status, sha256, str(reason), detail)
-        self._publish(self._topics.ack(round_id, proplet_id), ack.encode(), retain=False)
+        # A proplet sends its update again until it has heard this, so that a broker's receipt
+        # would add nothing but two packets an update.
+        self._pending.append(Tell(self._topics.ack(round_id, proplet_id), ack.encode()))
 
     def refuse_round(
         self, round_id: str, start_sha256: str, reason: str, detail: str, *, retain: bool

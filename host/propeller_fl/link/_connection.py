@@ -14,7 +14,9 @@ import functools
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
+from itertools import starmap
 from typing import Any, Protocol
 
 import paho.mqtt.client as paho
@@ -29,6 +31,8 @@ from ._options import Will
 _log = logging.getLogger(__name__)
 
 _QOS = 1
+_PUBLISH = 0x30  # first bytes of packets
+_PUBACK = 0x40
 _READ_AHEAD_BYTES = 64 * 1024
 _CORK = getattr(socket, "TCP_CORK", None)  # Linux: packets wait until they fill a segment
 _READS_A_TURN = 64  # packets of one connection before the other connections get their turn
@@ -62,11 +66,12 @@ class Events(Protocol):
 
 
 class _Client(paho.Client):
-    """A paho client that reads ahead.
+    """A paho client that reads ahead, and sends many small packets as one.
 
-    paho asks the socket for the first bytes of each packet one by one, each a system call, which
-    cost more than all else where many small packets come. ``_sock_recv`` is paho's own and not for
-    others: it is pinned, and ``tests/link`` would show if it went.
+    paho asks the socket for the first bytes of each packet one by one, each a system call, and
+    sends each packet by one: they cost more than all else where there are many. ``_sock_recv`` and
+    ``_packet_queue`` are paho's own and not for others: it is pinned, and ``tests/link`` would show
+    if they went.
     """
 
     _ahead = b""
@@ -87,6 +92,11 @@ class _Client(paho.Client):
         found = self._ahead[self._at : self._at + bufsize]
         self._at += len(found)
         return found
+
+    def queue_packets(self, packets: bytes) -> None:
+        """Send these whole packets, of which none is answered, after all that is queued."""
+        # As a PUBACK: paho does nothing more about one once it is sent.
+        self._packet_queue(paho.PUBACK, packets, 0, 0)
 
 
 class _Phase(enum.Enum):
@@ -176,9 +186,16 @@ class Connection:
         assert packet_id is not None
         return packet_id
 
-    def acknowledge(self, packet_id: int) -> None:
+    def say(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Send each once, at QoS 0; nothing without a connection."""
         if self.established:
-            self._client.ack(packet_id, _QOS)
+            self._client.queue_packets(b"".join(starmap(_publish_packet, messages)))
+
+    def acknowledge(self, packet_ids: Sequence[int]) -> None:
+        """PUBACK for each."""
+        if self.established:
+            packets = (struct.pack("!BBH", _PUBACK, 2, packet_id) for packet_id in packet_ids)
+            self._client.queue_packets(b"".join(packets))
 
     def on_readable(self) -> None:
         """For the loop."""
@@ -383,6 +400,21 @@ class Connection:
     def _on_socket_close(self, client: paho.Client, data: Any, sock: Any) -> None:
         if sock is self._sock:
             self._forget_socket()
+
+
+def _publish_packet(topic: str, payload: bytes) -> bytes:
+    """PUBLISH at QoS 0, not retained (MQTT 3.1.1, section 3.3)."""
+    name = topic.encode()
+    packet = bytearray([_PUBLISH])
+    left = 2 + len(name) + len(payload)
+    while left > 0x7F:  # the length, seven bits a byte, the lowest first
+        packet.append(left & 0x7F | 0x80)
+        left >>= 7
+    packet.append(left)
+    packet += len(name).to_bytes(2, "big")
+    packet += name
+    packet += payload
+    return bytes(packet)
 
 
 def _refused(address: BrokerAddress, client_id: str, reason: str) -> LinkError:

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -186,13 +186,7 @@ class Link:
         check_topic(topic)
         limits = self._limits
         size_bytes = len(payload)
-        if size_bytes > limits.max_payload_bytes:
-            raise MessageError(
-                "too_large",
-                f"{size_bytes} bytes for {topic!r} are over the limit of "
-                f"{limits.max_payload_bytes} bytes",
-                hint="raise it here and on the broker, or send less",
-            )
+        self._refuse_too_large(topic, payload)
         item = _Outgoing(topic, payload, retain, Delivery(f"publish on {topic!r}"))
         with self._condition:
             self._refuse_if_closed()
@@ -210,6 +204,19 @@ class Link:
             self._queue.append(item)
         self._feed_soon()
         return item.delivery
+
+    def say(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Send each (topic, payload) once, at QoS 0: for what is asked for again where it is lost.
+
+        Nobody tells whether it has arrived, and while disconnected it is dropped. A hundred of
+        these cost about as much as one ``publish``. MessageError as for that; LinkError once
+        closed.
+        """
+        for topic, payload in messages:
+            check_topic(topic)
+            self._refuse_too_large(topic, payload)
+        self._refuse_if_closed()
+        self._loop.call_soon(lambda: self._connection.say(messages))
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Send what is queued while connected, say goodbye (no will), end. What could not be sent
@@ -387,6 +394,16 @@ class Link:
         with self._condition:
             self._state = _State.CLOSED
             self._condition.notify_all()
+
+    def _refuse_too_large(self, topic: str, payload: bytes) -> None:
+        """Any thread."""
+        limit_bytes = self._limits.max_payload_bytes
+        if len(payload) > limit_bytes:
+            raise MessageError(
+                "too_large",
+                f"{len(payload)} bytes for {topic!r} are over the limit of {limit_bytes} bytes",
+                hint="raise it here and on the broker, or send less",
+            )
 
     def _refuse_if_closed(self) -> None:
         """Any thread."""

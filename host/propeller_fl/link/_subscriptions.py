@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +78,8 @@ class Subscriptions:
         self._requests: dict[int, _Request] = {}  # by packet id, like the next two
         self._removals: dict[int, list[str]] = {}
         self._unacknowledged: dict[int, object] = {}  # this connection's tokens
+        self._acknowledgements: deque[tuple[_Receipt, Incoming]] = deque()  # to be said
+        self._settle_due = False
         self._refusals = 0  # SUBSCRIBEs in a row with something refused
         self._retry: Timer | None = None
         self._end: LinkError | None = None
@@ -248,7 +251,7 @@ class Subscriptions:
     ) -> None:
         _log.log(level, "a message is skipped: %s", why, extra=self._extra(topic))
         if message.qos:
-            self._connection.acknowledge(message.mid)
+            self._connection.acknowledge([message.mid])
 
     def _expect(self, message: paho.MQTTMessage, handlers: int) -> _Receipt | None:
         """The receipt of a message that wants one."""
@@ -265,24 +268,30 @@ class Subscriptions:
         """Any thread."""
         if receipt is None:
             return
-        if self._loop.in_loop():
-            self._settle(receipt, incoming)
-            return
+        self._acknowledgements.append((receipt, incoming))
+        if self._settle_due:
+            return  # it will see this one
+        self._settle_due = True
         try:
-            self._loop.call_soon(lambda: self._settle(receipt, incoming))
+            self._loop.call_soon(self._settle)
         except LinkError:
             _log.debug("acknowledged after the end: the broker will send it again")
 
-    def _settle(self, receipt: _Receipt, incoming: Incoming) -> None:
-        if incoming.settled:
-            return
-        incoming.settled = True
-        receipt.left -= 1
-        if receipt.left:
-            return
-        if self._unacknowledged.get(receipt.packet_id) is receipt.token:
-            del self._unacknowledged[receipt.packet_id]
-            self._connection.acknowledge(receipt.packet_id)
+    def _settle(self) -> None:
+        """Tell the broker what has been acknowledged since the last turn, all at once."""
+        self._settle_due = False  # before the last look, so that none is overlooked
+        packet_ids = []
+        while self._acknowledgements:
+            receipt, incoming = self._acknowledgements.popleft()
+            if incoming.settled:
+                continue
+            incoming.settled = True
+            receipt.left -= 1
+            if receipt.left == 0 and self._unacknowledged.get(receipt.packet_id) is receipt.token:
+                del self._unacknowledged[receipt.packet_id]
+                packet_ids.append(receipt.packet_id)
+        if packet_ids:
+            self._connection.acknowledge(packet_ids)
 
     def _extra(self, topic: str = "") -> dict[str, str]:
         return {"client_id": self._client_id, "topic": topic}
