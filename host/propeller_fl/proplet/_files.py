@@ -18,7 +18,6 @@ from pathlib import Path, PosixPath
 import wasmtime
 
 from propeller_fl.errors import ModuleError, StoreError
-from propeller_fl.proplet._gate import FILES_START
 from propeller_fl.proplet._wasm import PAGE_BYTES
 
 MAX_FILES_BYTES = 1 << 30
@@ -57,11 +56,11 @@ def address_of(memory: wasmtime.Memory, store: wasmtime.Store) -> int:
 
 
 def load_files(
-    store: wasmtime.Store, files: Mapping[str, bytes | Path]
+    store: wasmtime.Store, files: Mapping[str, bytes | Path], start: int
 ) -> tuple[wasmtime.Memory, dict[bytes, File]]:
-    """Copy files into a new memory: a table of open descriptors, then one file after the other."""
+    """Copy files into a new memory, one after the other from ``start`` on; before it are zeros."""
     sources: dict[str, tuple[bytes | Path, File]] = {}
-    end = FILES_START
+    end = start
     for name, content in files.items():
         size = _regular_size(content) if isinstance(content, Path) else len(content)
         if _is_mapped(content, size):
