@@ -25,6 +25,8 @@ MAX_FILES_BYTES = 1 << 30
 
 MAPPED_FROM_BYTES = 1 << 20
 
+_PIECE_BYTES = 1 << 18  # of a file, on its way into the memory
+
 
 class SteadyPath(PosixPath):
     """A file that nobody changes for as long as it is there: it need not be copied."""
@@ -120,13 +122,16 @@ def _regular_size(path: Path) -> int:
 
 
 def _read_into(path: Path, address: int, size: int) -> int:
-    """Read a file straight into memory; return the bytes read, fewer if it shrank meanwhile."""
-    view = memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
+    """Read a file into memory; return the bytes read, fewer if it shrank meanwhile."""
     done = 0
     try:
-        with path.open("rb", buffering=0) as file:
-            while done < size and (count := file.readinto(view[done:])):
-                done += count
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while done < size and (piece := os.read(file, min(size - done, _PIECE_BYTES))):
+                ctypes.memmove(address + done, piece, len(piece))
+                done += len(piece)
+        finally:
+            os.close(file)
     except OSError as error:
         raise StoreError(f"a file for the module cannot be read: {error}") from error
     return done

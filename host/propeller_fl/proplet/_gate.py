@@ -340,7 +340,7 @@ class Gate:
             assert isinstance(memory, wasmtime.Memory)
             host.attach(memory)
             if self._quick is not None:
-                linker.define(store, "module", "memory", memory)
+                linker.define_instance(store, "module", instance)
                 linker.define(store, "host", "files", host.files_memory)
                 linker.instantiate(store, self._quick)
             start(store)

@@ -57,6 +57,8 @@ _SLOTS = b"".join(
     for errno in [_SPIPE] * _ROOT + [_ISDIR] + [_BADF] * (MAX_FDS - _ROOT - 1)
 )
 
+_Slots = ctypes.c_char * len(_SLOTS)
+
 
 class _ErrnoError(Exception):
     """A call fails; the module gets ``errno`` and goes on."""
@@ -101,7 +103,7 @@ class WasiRun:
             self._environ, {name: (file.start, file.size) for name, file in self._files.items()}
         )
         ctypes.memmove(self._files_base, header, len(header))
-        self._slots = (ctypes.c_char * len(_SLOTS)).from_address(self._files_base)
+        self._slots = _Slots.from_address(self._files_base)
 
     def attach(self, memory: wasmtime.Memory) -> None:
         """Tell which memory the pointers are of. Before this, every pointer is out of bounds."""
