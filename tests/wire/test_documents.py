@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import warnings
 
 import cbor2
 import numpy as np
@@ -125,6 +126,24 @@ def test_malformed_models_are_refused_with_a_reason(name: str) -> None:
     with pytest.raises(MessageError) as caught:
         Model.decode(data)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("size", [1, 5, 100_000])
+@pytest.mark.parametrize("last", [3e38, np.inf, -np.inf, np.nan])
+def test_numbers_whose_squares_are_beyond_float32_are_looked_at_quietly(
+    size: int, last: float
+) -> None:
+    array = np.full(size, -3e38, np.float32)
+    array[-1] = last
+    data = Model({"w": array}).encode(Format.CBOR)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if np.isfinite(last):
+            assert Model.decode(data).tensors["w"].tobytes() == array.tobytes()
+        else:
+            with pytest.raises(MessageError, match="NaN, infinity"):
+                Model.decode(data)
 
 
 def test_whole_numbers_beyond_64_bits_are_read() -> None:

@@ -77,7 +77,13 @@ class WeightedMean:
         if self.count == 0:
             raise ValueError("the mean of no updates")
         self._fold()
-        return (self._sum / self._weight).astype(np.float32)
+        mean = np.empty(self._shape, np.float32)
+        for start in range(0, mean.size, _COLUMNS):  # no second vector of float64
+            total = self._sum[start : start + _COLUMNS]
+            quotient = self._product[: total.size]
+            np.divide(total, self._weight, out=quotient)
+            mean[start : start + _COLUMNS] = quotient
+        return mean
 
     def _fold(self) -> None:
         """Take the rows that wait into the sum."""

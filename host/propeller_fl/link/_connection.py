@@ -34,7 +34,11 @@ _QOS = 1
 _PUBLISH = 0x30  # first bytes of packets
 _PUBACK = 0x40
 _READ_AHEAD_BYTES = 64 * 1024
-_CORK = getattr(socket, "TCP_CORK", None)  # Linux: packets wait until they fill a segment
+# Linux: a packet waits for the next, and they share a segment. All go out with the last ``send``,
+# which lets go of the GIL. To take a TCP_CORK out sends just as much and does not, so that modules
+# wait meanwhile; it is for TLS alone, whose ``send`` has no such flag.
+_MORE = getattr(socket, "MSG_MORE", None)
+_CORK = getattr(socket, "TCP_CORK", None)
 _READS_A_TURN = 64  # packets of one connection before the other connections get their turn
 _PASSING_REFUSALS = ("Server unavailable", "Server busy")  # the others stay until someone acts
 
@@ -66,12 +70,13 @@ class Events(Protocol):
 
 
 class _Client(paho.Client):
-    """A paho client that reads ahead, and sends many small packets as one.
+    """A paho client that reads ahead, sends many small packets as one, and tells the kernel when it
+    is about to send more.
 
     paho asks the socket for the first bytes of each packet one by one, each a system call, and
-    sends each packet by one: they cost more than all else where there are many. ``_sock_recv`` and
-    ``_packet_queue`` are paho's own and not for others: it is pinned, and ``tests/link`` would show
-    if they went.
+    sends each packet by one: they cost more than all else where there are many. ``_sock_recv``,
+    ``_sock_send`` and ``_packet_queue`` are paho's own and not for others: it is pinned, and
+    ``tests/link`` would show if they went.
     """
 
     _ahead = b""
@@ -97,6 +102,12 @@ class _Client(paho.Client):
         """Send these whole packets, of which none is answered, after all that is queued."""
         # As a PUBACK: paho does nothing more about one once it is sent.
         self._packet_queue(paho.PUBACK, packets, 0, 0)
+
+    def _sock_send(self, buf: bytes | bytearray) -> int:
+        sock = self._sock
+        if _MORE is not None and self.want_write() and type(sock) is socket.socket:
+            return sock.send(buf, _MORE)
+        return super()._sock_send(buf)
 
 
 class _Phase(enum.Enum):
@@ -294,7 +305,7 @@ class Connection:
             self._loop.watch_write(self._sock, self._client.want_write())
 
     def _cork(self, closed: bool) -> None:
-        if _CORK is not None and self._sock is not None:
+        if _CORK is not None and isinstance(self._sock, ssl.SSLSocket):
             with contextlib.suppress(OSError):  # of a connection that has just ended
                 self._sock.setsockopt(socket.IPPROTO_TCP, _CORK, closed)
 

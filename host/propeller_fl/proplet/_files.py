@@ -18,13 +18,14 @@ from pathlib import Path, PosixPath
 import wasmtime
 
 from propeller_fl.errors import ModuleError, StoreError
-from propeller_fl.proplet._gate import FILES_START
 from propeller_fl.proplet._wasm import PAGE_BYTES
 
 MAX_FILES_BYTES = 1 << 30
 """All files of one run together."""
 
 MAPPED_FROM_BYTES = 1 << 20
+
+_PIECE_BYTES = 1 << 18  # of a file, on its way into the memory
 
 
 class SteadyPath(PosixPath):
@@ -57,11 +58,11 @@ def address_of(memory: wasmtime.Memory, store: wasmtime.Store) -> int:
 
 
 def load_files(
-    store: wasmtime.Store, files: Mapping[str, bytes | Path]
+    store: wasmtime.Store, files: Mapping[str, bytes | Path], start: int
 ) -> tuple[wasmtime.Memory, dict[bytes, File]]:
-    """Copy files into a new memory: a table of open descriptors, then one file after the other."""
+    """Copy files into a new memory, one after the other from ``start`` on; before it are zeros."""
     sources: dict[str, tuple[bytes | Path, File]] = {}
-    end = FILES_START
+    end = start
     for name, content in files.items():
         size = _regular_size(content) if isinstance(content, Path) else len(content)
         if _is_mapped(content, size):
@@ -121,13 +122,16 @@ def _regular_size(path: Path) -> int:
 
 
 def _read_into(path: Path, address: int, size: int) -> int:
-    """Read a file straight into memory; return the bytes read, fewer if it shrank meanwhile."""
-    view = memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
+    """Read a file into memory; return the bytes read, fewer if it shrank meanwhile."""
     done = 0
     try:
-        with path.open("rb", buffering=0) as file:
-            while done < size and (count := file.readinto(view[done:])):
-                done += count
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while done < size and (piece := os.read(file, min(size - done, _PIECE_BYTES))):
+                ctypes.memmove(address + done, piece, len(piece))
+                done += len(piece)
+        finally:
+            os.close(file)
     except OSError as error:
         raise StoreError(f"a file for the module cannot be read: {error}") from error
     return done

@@ -1,21 +1,26 @@
 """The gate between a module and the host: a generated Wasm module with the allowed imports only.
 
 It is there for three things that host functions in Python cannot do. It stops a run from inside a
-call: a negative errno makes it trap. It answers ``fd_pread``, which a training loop calls once a
-row, without Python and so without the GIL. And nothing is linked that it does not export.
+call: a negative errno makes it trap. It answers without Python, and so without the GIL, what every
+run asks in the same way: ``fd_pread``, which a training loop calls once a row, the environment, and
+opening a file by its plain name. And nothing is linked that it does not export.
 
-The files of a run are in a memory of their own. First a table with two u32 for each descriptor: the
-start and size of an open file, or 0 and the errno of reading what is none. From ``FILES_START`` on,
-the files themselves.
+What it answers from is in a memory of the run's own, of which Python and the gate read the same
+bytes. First a slot of 16 bytes for each descriptor (:data:`SLOT`), then where the rest is
+(:data:`TABLE`): environment, names of files, the directory's own name. From ``HEADER_BYTES``
+on these themselves (:func:`tables`), and then the files.
 """
 
 from __future__ import annotations
 
+import struct
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import wasmtime
+
+from propeller_fl.proplet._contract import NAMESPACE
 
 MAX_FDS = 12
 """Descriptors are below this: three streams, the directory, and eight open files."""
@@ -23,25 +28,62 @@ MAX_FDS = 12
 MAX_IOVS = 1024
 """Buffers of one call, as POSIX has it: a call into the host cannot be interrupted."""
 
-FILES_START = MAX_FDS * 8
-"""Where the first file begins in the files memory."""
+DIRECTORY = b"/fl"
+"""Where a module finds its files: descriptor 3, and the first that a file can have is 4."""
+
+SLOT = struct.Struct("<IIQ")
+"""A descriptor: start and size of an open file, and where it is read next; or 0 and the errno of
+reading what is none."""
+
+TABLE = struct.Struct("<IIIIIII")
+"""Number, bytes and address of the environment, address of its offsets (u32 each); number and
+address of the file names; address of ``DIRECTORY``."""
+
+NAME = struct.Struct("<IIII")
+"""A file that is there to be opened: address and size of its name, start and size of itself."""
+
+HEADER_BYTES = MAX_FDS * SLOT.size + TABLE.size
+
+OPEN_DIRECTORY_ERRNO = 31
+"""ISDIR: of slot 3 for as long as the module has not closed it."""
+
+WRITE_RIGHTS = 1 << 6 | 1 << 8 | 1 << 22
+"""Of WASI: to write, to allocate, to set the size. Nothing is opened with any of these."""
 
 STOP = -1
 """What a host function returns to end the run."""
 
-_PREAD = "fd_pread"
-_PREAD_SIGNATURE = "(iiiIi)i"
-_WAT_TYPES = {"i": "i32", "I": "i64", "f": "f32", "F": "f64"}
+_ASK = -2  # the answer of a quick function that leaves the call to the host
 
-# fd_pread needs the module's memory, which exists only after the module has been linked to the
-# gate: so the gate calls it through a table, and this module fills the table in afterwards.
+# In the order of the table in which they are. Each needs the module's memory, which exists only
+# after the module has been linked to the gate: so the gate calls them through a table, and a module
+# of their own fills it in afterwards. All but fd_pread answer only what succeeds: for the rest, and
+# its errnos, there is one place, the host.
+_PREAD = "fd_pread"
+_QUICK = dict.fromkeys(
+    (
+        _PREAD,
+        "environ_sizes_get",
+        "environ_get",
+        "fd_prestat_get",
+        "fd_prestat_dir_name",
+        "path_open",
+    )
+)
+_WAT_TYPES = {"i": "i32", "I": "i64", "f": "f32", "F": "f64"}
+_TABLE_AT = MAX_FDS * SLOT.size
+_ENV_COUNT, _ENV_BYTES, _ENV, _ENV_OFFSETS, _NAME_COUNT, _NAMES, _DIRECTORY = (
+    f"(i32.load $files (i32.const {_TABLE_AT + 4 * place}))" for place in range(7)
+)
+_SLOT_BITS = SLOT.size.bit_length() - 1
+
 # Errnos: 8 BADF, 21 FAULT, 28 INVAL.
-_READER_WAT = f"""
+_QUICK_WAT = f"""
 (module
   (import "module" "memory" (memory $module 0))
   (import "host" "files" (memory $files 1))
-  (import "gate" "readers" (table 1 1 funcref))
-  (elem (i32.const 0) $fd_pread)
+  (import "{NAMESPACE}" "quick" (table {len(_QUICK)} {len(_QUICK)} funcref))
+  (elem (i32.const 0) {" ".join(f"${name}" for name in _QUICK)})
 
   (func $outside (param $address i32) (param $size i64) (result i32)
     (i64.gt_u
@@ -53,14 +95,115 @@ _READER_WAT = f"""
       (i32.load $module (local.get $iov))
       (i64.load32_u $module offset=4 (local.get $iov))))
 
+  (func $is_directory (param $fd i32) (result i32)
+    (i32.and
+      (i32.eq (local.get $fd) (i32.const 3))
+      (i32.eq (i32.load $files (i32.const {3 * SLOT.size + 4}))
+              (i32.const {OPEN_DIRECTORY_ERRNO}))))
+
+  (func $environ_sizes_get (param $count_out i32) (param $size_out i32) (result i32)
+    (if (i32.or (call $outside (local.get $count_out) (i64.const 4))
+                (call $outside (local.get $size_out) (i64.const 4)))
+      (then (return (i32.const {_ASK}))))
+    (i32.store $module (local.get $count_out) {_ENV_COUNT})
+    (i32.store $module (local.get $size_out) {_ENV_BYTES})
+    (i32.const 0))
+
+  (func $environ_get (param $pointers i32) (param $buffer i32) (result i32)
+    (local $left i32) (local $offset i32)
+    (local.set $left {_ENV_COUNT})
+    (local.set $offset {_ENV_OFFSETS})
+    (if (i32.or
+          (call $outside (local.get $pointers)
+            (i64.shl (i64.extend_i32_u (local.get $left)) (i64.const 2)))
+          (call $outside (local.get $buffer) (i64.extend_i32_u {_ENV_BYTES})))
+      (then (return (i32.const {_ASK}))))
+    (memory.copy $module $files (local.get $buffer) {_ENV} {_ENV_BYTES})
+    (block $done
+      (loop $next
+        (br_if $done (i32.eqz (local.get $left)))
+        (i32.store $module (local.get $pointers)
+          (i32.add (local.get $buffer) (i32.load $files (local.get $offset))))
+        (local.set $pointers (i32.add (local.get $pointers) (i32.const 4)))
+        (local.set $offset (i32.add (local.get $offset) (i32.const 4)))
+        (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+        (br $next)))
+    (i32.const 0))
+
+  (func $fd_prestat_get (param $fd i32) (param $out i32) (result i32)
+    (if (i32.or (i32.eqz (call $is_directory (local.get $fd)))
+                (call $outside (local.get $out) (i64.const 8)))
+      (then (return (i32.const {_ASK}))))
+    (i32.store $module (local.get $out) (i32.const 0))
+    (i32.store $module offset=4 (local.get $out) (i32.const {len(DIRECTORY)}))
+    (i32.const 0))
+
+  (func $fd_prestat_dir_name (param $fd i32) (param $path i32) (param $size i32) (result i32)
+    (if (i32.or (i32.eqz (call $is_directory (local.get $fd)))
+          (i32.or (call $outside (local.get $path) (i64.extend_i32_u (local.get $size)))
+                  (i32.lt_u (local.get $size) (i32.const {len(DIRECTORY)}))))
+      (then (return (i32.const {_ASK}))))
+    (memory.copy $module $files (local.get $path) {_DIRECTORY} (i32.const {len(DIRECTORY)}))
+    (i32.const 0))
+
+  (func $is_name (param $name i32) (param $path i32) (param $left i32) (result i32)
+    (block $differ
+      (loop $next
+        (if (i32.eqz (local.get $left)) (then (return (i32.const 1))))
+        (br_if $differ (i32.ne (i32.load8_u $files (local.get $name))
+                               (i32.load8_u $module (local.get $path))))
+        (local.set $name (i32.add (local.get $name) (i32.const 1)))
+        (local.set $path (i32.add (local.get $path) (i32.const 1)))
+        (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+        (br $next)))
+    (i32.const 0))
+
+  (func $path_open (param $dir_fd i32) (param $lookup i32) (param $path i32) (param $size i32)
+                   (param $flags i32) (param $rights i64) (param $inherited i64)
+                   (param $fd_flags i32) (param $fd_out i32) (result i32)
+    (local $left i32) (local $entry i32) (local $fd i32) (local $slot i32)
+    (if (i32.or
+          (i32.or (i32.eqz (call $is_directory (local.get $dir_fd))) (local.get $flags))
+          (i32.or (call $outside (local.get $path) (i64.extend_i32_u (local.get $size)))
+                  (call $outside (local.get $fd_out) (i64.const 4))))
+      (then (return (i32.const {_ASK}))))
+    (if (i64.ne (i64.and (local.get $rights) (i64.const {WRITE_RIGHTS})) (i64.const 0))
+      (then (return (i32.const {_ASK}))))
+
+    (local.set $left {_NAME_COUNT})
+    (local.set $entry {_NAMES})
+    (block $found
+      (loop $next
+        (if (i32.eqz (local.get $left)) (then (return (i32.const {_ASK}))))
+        (if (i32.eq (i32.load $files offset=4 (local.get $entry)) (local.get $size))
+          (then (br_if $found (call $is_name
+            (i32.load $files (local.get $entry)) (local.get $path) (local.get $size)))))
+        (local.set $entry (i32.add (local.get $entry) (i32.const {NAME.size})))
+        (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+        (br $next)))
+
+    (local.set $fd (i32.const 4))
+    (block $free
+      (loop $next
+        (if (i32.ge_u (local.get $fd) (i32.const {MAX_FDS}))
+          (then (return (i32.const {_ASK}))))
+        (local.set $slot (i32.shl (local.get $fd) (i32.const {_SLOT_BITS})))
+        (br_if $free (i32.eqz (i32.load $files (local.get $slot))))
+        (local.set $fd (i32.add (local.get $fd) (i32.const 1)))
+        (br $next)))
+    (i64.store $files (local.get $slot) (i64.load $files offset=8 (local.get $entry)))
+    (i64.store $files offset=8 (local.get $slot) (i64.const 0))
+    (i32.store $module (local.get $fd_out) (local.get $fd))
+    (i32.const 0))
+
   (func $fd_pread (param $fd i32) (param $iovs i32) (param $count i32) (param $offset i64)
                   (param $read i32) (result i32)
     (local $source i32) (local $left i32) (local $size i32) (local $total i64)
     (local $iov i32) (local $n i32)
 
     (if (i32.ge_u (local.get $fd) (i32.const {MAX_FDS})) (then (return (i32.const 8))))
-    (local.set $source (i32.load $files (i32.shl (local.get $fd) (i32.const 3))))
-    (local.set $left (i32.load $files offset=4 (i32.shl (local.get $fd) (i32.const 3))))
+    (local.set $source (i32.load $files (i32.shl (local.get $fd) (i32.const {_SLOT_BITS}))))
+    (local.set $left (i32.load $files offset=4 (i32.shl (local.get $fd) (i32.const {_SLOT_BITS}))))
     (if (i32.eqz (local.get $source)) (then (return (local.get $left))))
 
     ;; Check the list, each buffer and their sum before anything is written.
@@ -121,6 +264,41 @@ class Host(Protocol):
         """Take the memory that the calls' pointers are of."""
 
 
+def tables_bytes(environ: Sequence[bytes], names: Iterable[bytes]) -> int:
+    """The size of what :func:`tables` makes of them."""
+    names = list(names)
+    fixed = 4 * len(environ) + NAME.size * len(names) + len(DIRECTORY)
+    return fixed + sum(map(len, environ)) + sum(map(len, names))
+
+
+def tables(environ: Sequence[bytes], files: Mapping[bytes, tuple[int, int]]) -> bytes:
+    """What :data:`TABLE` tells of, and that itself: from the end of the slots to the first file.
+
+    ``environ``: each ``NAME=value`` and a zero byte. ``files``: start and size of each by name.
+    """
+    at = HEADER_BYTES
+    offsets, end = [], 0
+    for entry in environ:
+        offsets.append(end)
+        end += len(entry)
+    env_at = at + 4 * len(offsets)
+    names_at = env_at + end
+    plain = {name: file for name, file in files.items() if _is_plain(name)}
+    name_at = names_at + NAME.size * len(plain)
+    entries = []
+    for name, (start, size) in plain.items():
+        entries.append(NAME.pack(name_at, len(name), start, size))
+        name_at += len(name)
+    table = TABLE.pack(len(offsets), end, env_at, at, len(plain), names_at, name_at)
+    packed_offsets = struct.pack(f"<{len(offsets)}I", *offsets)
+    return b"".join([table, packed_offsets, *environ, *entries, *plain, DIRECTORY])
+
+
+def _is_plain(name: bytes) -> bool:
+    """Whether a path of just these bytes is sure to mean the file."""
+    return b"/" not in name and name not in (b"", b".", b"..")
+
+
 class _Current(threading.local):
     """The host of the run in this thread."""
 
@@ -131,19 +309,18 @@ class Gate:
     """The gate of one client module, compiled once and instantiated anew for each run."""
 
     def __init__(self, engine: wasmtime.Engine, imports: Iterable[tuple[str, str]]) -> None:
-        """``imports``: name and signature of each, in the order of the client module."""
-        self._imports = tuple(imports)
+        """``imports``: name and signature of each, all of them in ``NAMESPACE``."""
+        signatures = dict(imports)
+        self._engine = engine
         self._current = _Current()
-        self._reader: wasmtime.Module | None = None
-        signatures = dict(self._imports)
-        if signatures.pop(_PREAD, None) is not None:
-            self._reader = _assemble(engine, _READER_WAT)
+        self._quick: wasmtime.Module | None = None
+        if not _QUICK.keys().isdisjoint(signatures):
+            self._quick = _assemble(engine, _QUICK_WAT)
         linker = wasmtime.Linker(engine)
         for name, signature in signatures.items():
-            _define(linker, name, signature, self._current)
-        self._gate = linker.instantiate_pre(
-            _assemble(engine, _gate_wat(signatures, with_pread=self._reader is not None))
-        )
+            if name != _PREAD:
+                _define(linker, name, signature, self._current)
+        self._gate = linker.instantiate_pre(_assemble(engine, _gate_wat(signatures)))
 
     def run(self, store: wasmtime.Store, module: wasmtime.Module, host: Host) -> None:
         """Run ``module``, whose imports lead through the gate to ``host``, in this thread.
@@ -153,15 +330,19 @@ class Gate:
         """
         self._current.host = host
         try:
-            gate = self._gate.instantiate(store).exports(store)
-            imports = [gate[name] for name, _ in self._imports]
-            exports = wasmtime.Instance(store, module, imports).exports(store)
+            # A linker joins instances without a look of Python at each of their exports.
+            linker = wasmtime.Linker(self._engine)
+            linker.define_instance(store, NAMESPACE, self._gate.instantiate(store))
+            instance = linker.instantiate(store, module)
+            exports = instance.exports(store)
             start, memory = exports["_start"], exports["memory"]
             assert isinstance(start, wasmtime.Func)  # the contract has been checked
             assert isinstance(memory, wasmtime.Memory)
             host.attach(memory)
-            if self._reader is not None:
-                wasmtime.Instance(store, self._reader, [memory, host.files_memory, gate["readers"]])
+            if self._quick is not None:
+                linker.define_instance(store, "module", instance)
+                linker.define(store, "host", "files", host.files_memory)
+                linker.instantiate(store, self._quick)
             start(store)
         finally:
             del self._current.host
@@ -186,14 +367,18 @@ def _assemble(engine: wasmtime.Engine, wat: str) -> wasmtime.Module:
     return wasmtime.Module(engine, bytes(wasmtime.wat2wasm(wat)))
 
 
-def _gate_wat(signatures: dict[str, str], *, with_pread: bool) -> str:
+def _gate_wat(signatures: Mapping[str, str]) -> str:
     imports: list[str] = []
     functions: list[str] = []
     for name, signature in signatures.items():
         params, _, result = signature[1:].partition(")")
         param_types = _params(params)
-        imports.append(f'(import "host" "{name}" (func ${name} {param_types} (result i32)))')
+        if name != _PREAD:
+            imports.append(f'(import "host" "{name}" (func ${name} {param_types} (result i32)))')
         call = f"(call ${name} {_arguments(params)})"
+        if name in _QUICK:
+            functions.append(_quick_wat(name, params, call if name != _PREAD else "unreachable"))
+            continue
         # A function without a result, proc_exit, does not return to the module at all.
         functions.append(
             f'(func (export "{name}") {param_types} (result i32) (local $errno i32)'
@@ -203,15 +388,24 @@ def _gate_wat(signatures: dict[str, str], *, with_pread: bool) -> str:
             if result
             else f'(func (export "{name}") {param_types} {call} unreachable)'
         )
-    if with_pread:
-        params = _PREAD_SIGNATURE[1:].partition(")")[0]
-        functions.append(
-            f"(type $pread (func {_params(params)} (result i32)))"
-            '(table (export "readers") 1 1 funcref)'
-            f'(func (export "{_PREAD}") (type $pread)'
-            f" (call_indirect (type $pread) {_arguments(params)} (i32.const 0)))"
-        )
+    if not _QUICK.keys().isdisjoint(signatures):
+        functions.append(f'(table (export "quick") {len(_QUICK)} {len(_QUICK)} funcref)')
     return "(module\n" + "\n".join([*imports, *functions]) + ")"
+
+
+def _quick_wat(name: str, params: str, ask: str) -> str:
+    """The quick function's answer; where it has none, what ``ask`` says."""
+    index = list(_QUICK).index(name)
+    return (
+        f"(type $quick-{name} (func {_params(params)} (result i32)))"
+        f'(func (export "{name}") (type $quick-{name}) (local $errno i32)'
+        f" (local.set $errno (call_indirect (type $quick-{name}) {_arguments(params)}"
+        f" (i32.const {index})))"
+        f" (if (i32.eq (local.get $errno) (i32.const {_ASK}))"
+        f" (then (local.set $errno {ask})))"
+        " (if (i32.lt_s (local.get $errno) (i32.const 0)) (then unreachable))"
+        " (local.get $errno))"
+    )
 
 
 def _params(letters: Sequence[str]) -> str:

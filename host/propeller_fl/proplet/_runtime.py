@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
 import logging
 import re
@@ -175,8 +176,13 @@ class WasmtimeRuntime:
         module: CompiledModule,
         invocation: Invocation,
         limits: Limits = _DEFAULT_LIMITS,
+        *,
+        leftovers: contextlib.ExitStack | None = None,
     ) -> RunResult:
         """Run a module to its end; the GIL is free while it computes.
+
+        The memory of the run is given back before this returns, or with ``leftovers``, which may
+        be closed once what the run yielded is on its way.
 
         Its stderr goes to the log, a record a line. Raises ``ModuleExit`` when it ends with a
         non-zero status (its last line on stderr in the message), ``ModuleTrap``,
@@ -187,15 +193,22 @@ class WasmtimeRuntime:
             # Signal handlers run here, and one that raises (Ctrl-C) while Wasmtime calls Python
             # brings the process down. So the main thread only waits.
             try:
-                future = self._main_runs.submit(self._run, module, invocation, limits)
+                future = self._main_runs.submit(self._run, module, invocation, limits, leftovers)
             except RuntimeError:
                 raise RequestError("this Wasm runtime has been closed") from None
             return future.result()
-        return self._run(module, invocation, limits)
+        return self._run(module, invocation, limits, leftovers)
 
-    def _run(self, module: CompiledModule, invocation: Invocation, limits: Limits) -> RunResult:
+    def _run(
+        self,
+        module: CompiledModule,
+        invocation: Invocation,
+        limits: Limits,
+        leftovers: contextlib.ExitStack | None,
+    ) -> RunResult:
         began = time.monotonic()
-        with self._clock.running(), wasmtime.Store(self._engine) as store:
+        with self._clock.running(), contextlib.ExitStack() as own:
+            store = (leftovers or own).enter_context(wasmtime.Store(self._engine))
             wasi = WasiRun(store, invocation.env, invocation.files, limits.output_bytes)
             # Set after the files have been loaded: their memory is the host's, not the module's.
             store.set_limits(

@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import propeller_fl
 from propeller_fl.config import PropletConfig
@@ -68,6 +68,8 @@ _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+_HEAR_OF_END_S: Final = 0.05  # a task that is done by then costs the broker no subscription
+
 _RUNTIME = f"wasmtime {importlib.metadata.version('wasmtime')}"
 
 
@@ -108,6 +110,7 @@ class Proplet:
         self._events: deque[Event] = deque()
         self._handling = False
         self._followed: set[Want] = set()
+        self._soon: dict[Want, Timer] = {}  # those of them that are not asked for yet
         self._runs: dict[str, Future[Any]] = {}  # by task
         self._heartbeat: Timer | None = None
         self._leaving = False
@@ -298,16 +301,17 @@ class Proplet:
             _log.warning("update not sent: %s", error, extra=self._extra(task_id))
             self._handle(Taken(task_id, random.random()))
             return
+        delivery.add_done_callback(functools.partial(self._on_delivered, effect))
+
+    def _on_delivered(self, effect: SendUpdate, delivery: Delivery) -> None:
+        if delivery.error is not None:  # the link is closed, and we with it
+            return
         _log.info(
             "update sent, %d bytes",
             len(effect.payload),
-            extra={**self._extra(task_id), "round_id": effect.round_id},
+            extra={**self._extra(effect.task_id), "round_id": effect.round_id},
         )
-        delivery.add_done_callback(functools.partial(self._on_delivered, task_id))
-
-    def _on_delivered(self, task_id: str, delivery: Delivery) -> None:
-        if delivery.error is None:  # else the link is closed, and we with it
-            self._handle(Taken(task_id, random.random()))
+        self._handle(Taken(effect.task_id, random.random()))
 
     def _answer_later(self, task_id: str, future: Future[_T], event: Callable[[_T], Event]) -> None:
         def ended(future: Future[_T]) -> None:
@@ -339,14 +343,40 @@ class Proplet:
         wants = self._tasks.wants
         for want in self._followed - wants:
             self._followed.remove(want)
+            soon = self._soon.pop(want, None)
+            if soon is not None:
+                soon.cancel()
+                continue
             self._board.unfollow(self._topic_of(want), self._id, keep=want.kind != "round")
             if want.kind == "model":
                 self._contents.forget((self._id, want.name))
-        for want in wants - self._followed:
-            self._followed.add(want)
-            self._board.follow(
-                self._topic_of(want), self._id, functools.partial(self._on_wanted, want)
-            )
+        new = wants - self._followed
+        for want in new:
+            if want.kind != "round":
+                self._followed.add(want)
+                self._ask_for(want)
+        if self._events:
+            return  # what a task lacks was there at once
+        waiting = any(want.kind != "round" for want in wants)
+        for want in new:
+            if want.kind == "round":
+                self._followed.add(want)
+                self._ask_for_end(want, at_once=waiting)
+
+    def _ask_for_end(self, want: Want, *, at_once: bool) -> None:
+        """Ask for the end of a round: a moment later where the module runs already, since most
+        tasks are over by then. It is retained, so that nothing is missed."""
+        if at_once:
+            self._ask_for(want)
+        else:
+            ask = functools.partial(self._ask_for, want)
+            self._soon[want] = self._loop.call_later(_HEAR_OF_END_S, ask)
+
+    def _ask_for(self, want: Want) -> None:
+        self._soon.pop(want, None)
+        hear = functools.partial(self._on_wanted, want)
+        with contextlib.suppress(LinkError):  # closed meanwhile
+            self._board.follow(self._topic_of(want), self._id, hear)
 
     def _topic_of(self, want: Want) -> str:
         if want.kind == "round":

@@ -104,11 +104,12 @@ class Tasks:
     def __init__(self, proplet_id: str, resend_after_s: float) -> None:
         self._proplet_id = proplet_id
         self._resend_after_s = resend_after_s
-        self._states: dict[str, State] = {}  # in the order of their last change to Done, or coming
+        self._states: dict[str, State] = {}  # those that are not done
+        self._done: dict[str, Done] = {}  # the last of the others, the oldest first
 
     def state_of(self, task_id: str) -> State | None:
         """Where a task stands; None for one that is unknown, or forgotten."""
-        return self._states.get(task_id)
+        return self._states.get(task_id) or self._done.get(task_id)
 
     @property
     def wants(self) -> frozenset[Want]:
@@ -129,11 +130,11 @@ class Tasks:
         return [effect for task_id in list(self._states) for effect in self._step(task_id, event)]
 
     def _given(self, start: TaskStart, now_s: float | None) -> list[Effect]:
-        known = self._states.get(start.id)
+        known = self.state_of(start.id)
         if known is not None:
             return self._given_again(known)
         effects: list[Effect] = []
-        live = [task_id for task_id, s in self._states.items() if not isinstance(s, Done)]
+        live = list(self._states)
         if len(live) >= MAX_LIVE:
             waiting = (t for t in live if isinstance(self._states[t], Fetching))
             oldest = next(waiting, None)
@@ -163,7 +164,7 @@ class Tasks:
         return []
 
     def _stopped(self, task_id: str, addressed: bool) -> list[Effect]:
-        state = self._states.get(task_id)
+        state = self.state_of(task_id)
         if isinstance(state, Delivering):  # the module has done its part, and nobody asks for more
             return self._become_done(self._success(state, "stopped"))
         error = "stopped by the manager"
@@ -281,7 +282,7 @@ class Tasks:
     def _end(self, task_id: str, error: str) -> list[Effect]:
         """The end of a live task, for the reason ``error``."""
         state = self._states.get(task_id)
-        if state is None or isinstance(state, Done):
+        if state is None:
             return []
         effects: list[Effect] = [CancelRun(task_id)] if isinstance(state, Running) else []
         if isinstance(state, Fetching) and state.model is None and state.wrong_sha256:
@@ -290,10 +291,10 @@ class Tasks:
 
     def _become_done(self, result: TaskResult) -> list[Effect]:
         self._states.pop(result.task_id, None)
-        self._states[result.task_id] = Done(result)
-        done = [task_id for task_id, state in self._states.items() if isinstance(state, Done)]
-        for task_id in done[:-DONE_KEPT]:
-            del self._states[task_id]
+        self._done.pop(result.task_id, None)
+        self._done[result.task_id] = Done(result)
+        if len(self._done) > DONE_KEPT:
+            del self._done[next(iter(self._done))]
         return [Report(result)]
 
     def _failure(self, task_id: str, error: str) -> TaskResult:

@@ -5,6 +5,9 @@ log; and as descriptor 3 the directory ``/fl`` with a few read-only files. No ho
 random source is behind any of this, so there is nothing to escape to: files are copies in a memory
 of the run's own store. Errnos are those that the firmware gives in the same case.
 
+What every run asks in the same way the gate answers, without Python; what it leaves to us, and all
+that is refused, is answered here.
+
 Wasmtime's own WASI is not used: one ``fd_pread`` there takes 17 µs and a hop between threads (here
 15 ns, see ``_gate``), and a run needs real directories, which take 0.3 ms more.
 """
@@ -20,25 +23,41 @@ import wasmtime
 
 from propeller_fl.errors import LimitExceeded
 from propeller_fl.proplet._files import File, address_of, load_files
-from propeller_fl.proplet._gate import MAX_FDS, MAX_IOVS, STOP
-
-DIRECTORY = b"/fl"
-"""Where a module finds its files."""
+from propeller_fl.proplet._gate import (
+    DIRECTORY,
+    HEADER_BYTES,
+    MAX_FDS,
+    MAX_IOVS,
+    OPEN_DIRECTORY_ERRNO,
+    SLOT,
+    STOP,
+    WRITE_RIGHTS,
+    tables,
+    tables_bytes,
+)
 
 STDERR_TAIL_BYTES = 16 * 1024
 """How much of a module's stderr is kept: the end of it, where the reason is."""
 
-_SUCCESS, _BADF, _FAULT, _INVAL, _ISDIR, _MFILE = 0, 8, 21, 28, 31, 33
+_SUCCESS, _BADF, _FAULT, _INVAL, _ISDIR, _MFILE = 0, 8, 21, 28, OPEN_DIRECTORY_ERRNO, 33
 _NAMETOOLONG, _NOENT, _NOTDIR, _PERM, _SPIPE = 37, 44, 54, 63, 70
 _UNKNOWN, _DIRECTORY, _REGULAR_FILE = 0, 3, 4
 _STDIN, _STDOUT, _STDERR, _ROOT = 0, 1, 2, 3
 _OPEN_CREATE, _OPEN_DIRECTORY, _OPEN_EXCLUSIVE, _OPEN_TRUNCATE = 1, 2, 4, 8
 _OPEN_FLAGS, _FD_FLAGS = 15, 31  # all that WASI knows
 _RIGHT_READ, _RIGHT_SEEK, _RIGHT_TELL, _RIGHT_WRITE = 1 << 1, 1 << 2, 1 << 5, 1 << 6
-_RIGHT_ALLOCATE, _RIGHT_OPEN, _RIGHT_STAT, _RIGHT_RESIZE = 1 << 8, 1 << 13, 1 << 21, 1 << 22
+_RIGHT_OPEN, _RIGHT_STAT = 1 << 13, 1 << 21
 _FILE_RIGHTS = _RIGHT_READ | _RIGHT_SEEK | _RIGHT_TELL | _RIGHT_STAT
-_WRITE_RIGHTS = _RIGHT_WRITE | _RIGHT_ALLOCATE | _RIGHT_RESIZE
 _MAX_U32, _MAX_I64 = (1 << 32) - 1, (1 << 63) - 1
+
+_NO_FILE = File(0, _BADF)
+# As a run begins: the streams, which cannot be read at a position, and the directory.
+_SLOTS = b"".join(
+    SLOT.pack(0, errno, 0)
+    for errno in [_SPIPE] * _ROOT + [_ISDIR] + [_BADF] * (MAX_FDS - _ROOT - 1)
+)
+
+_Slots = ctypes.c_char * len(_SLOTS)
 
 
 class _ErrnoError(Exception):
@@ -77,12 +96,14 @@ class WasiRun:
         self._output_bytes = output_bytes
         self._environ = [f"{name}={value}".encode() + b"\0" for name, value in env.items()]
         self._memory: wasmtime.Memory | None = None
-        self._std = {_STDIN, _STDOUT, _STDERR, _ROOT}  # those not closed
-        self._open: dict[int, File] = {}
-        self.files_memory, self._files = load_files(store, files)
+        start = HEADER_BYTES + tables_bytes(self._environ, map(str.encode, files))
+        self.files_memory, self._files = load_files(store, files, start)
         self._files_base = address_of(self.files_memory, store)
-        for fd in range(MAX_FDS):
-            self._set_slot(fd)
+        header = _SLOTS + tables(
+            self._environ, {name: (file.start, file.size) for name, file in self._files.items()}
+        )
+        ctypes.memmove(self._files_base, header, len(header))
+        self._slots = _Slots.from_address(self._files_base)
 
     def attach(self, memory: wasmtime.Memory) -> None:
         """Tell which memory the pointers are of. Before this, every pointer is out of bounds."""
@@ -177,26 +198,27 @@ class WasiRun:
 
     # Files. fd_pread is not here: the gate answers it without Python, from the table of slots.
 
+    def _slot(self, fd: int) -> File:
+        """The slot of a descriptor, which the gate changes as well: an open file, or a ``start`` of
+        0 and as ``size`` the errno of reading what is none."""
+        return File(*SLOT.unpack_from(self._slots, SLOT.size * fd)) if fd < MAX_FDS else _NO_FILE
+
+    def _set_slot(self, fd: int, file: File) -> None:
+        SLOT.pack_into(self._slots, SLOT.size * fd, file.start, file.size, file.position)
+
+    def _is_there(self, fd: int) -> bool:
+        """Whether a descriptor is open, as a file or as what it was at the start."""
+        slot = self._slot(fd)
+        return bool(slot.start) or slot.size != _BADF
+
     def _need_file(self, fd: int) -> File:
-        file = self._open.get(fd)
-        if file is None:
-            raise _ErrnoError(self._errno_of(fd))
+        file = self._slot(fd)
+        if not file.start:
+            raise _ErrnoError(file.size)
         return file
 
-    def _errno_of(self, fd: int) -> int:
-        """Why a descriptor that is no open file cannot be read as one."""
-        if fd not in self._std:
-            return _BADF
-        return _ISDIR if fd == _ROOT else _SPIPE
-
-    def _set_slot(self, fd: int) -> None:
-        """Tell the gate's fd_pread what a descriptor is now."""
-        file = self._open.get(fd)
-        slot = (file.start, file.size) if file is not None else (0, self._errno_of(fd))
-        ctypes.memmove(self._files_base + 8 * fd, struct.pack("<II", *slot), 8)
-
     def _need_root(self, fd: int) -> None:
-        if fd not in self._std and fd not in self._open:
+        if not self._is_there(fd):
             raise _ErrnoError(_BADF)
         if fd != _ROOT:
             raise _ErrnoError(_NOTDIR)
@@ -217,13 +239,13 @@ class WasiRun:
         return file
 
     def _fd_prestat_get(self, fd: int, prestat_out: int) -> int:
-        if fd != _ROOT or fd not in self._std:
+        if fd != _ROOT or not self._is_there(fd):
             return _BADF
         self._write(prestat_out, struct.pack("<II", 0, len(DIRECTORY)))  # 0: a directory
         return _SUCCESS
 
     def _fd_prestat_dir_name(self, fd: int, path: int, path_size: int) -> int:
-        if fd != _ROOT or fd not in self._std:
+        if fd != _ROOT or not self._is_there(fd):
             return _BADF
         self._at(path, path_size)
         if path_size < len(DIRECTORY):
@@ -248,33 +270,28 @@ class WasiRun:
         self._at(fd_out, 4)
         if open_flags > _OPEN_FLAGS:
             return _INVAL
-        if open_flags & (_OPEN_CREATE | _OPEN_EXCLUSIVE | _OPEN_TRUNCATE) or rights & _WRITE_RIGHTS:
+        if open_flags & (_OPEN_CREATE | _OPEN_EXCLUSIVE | _OPEN_TRUNCATE) or rights & WRITE_RIGHTS:
             return _PERM
         file = self._find(name)
         if open_flags & _OPEN_DIRECTORY:
             return _NOTDIR
-        fd = next((fd for fd in range(_ROOT + 1, MAX_FDS) if fd not in self._open), None)
+        fd = next((fd for fd in range(_ROOT + 1, MAX_FDS) if not self._is_there(fd)), None)
         if fd is None:
             return _MFILE
-        self._open[fd] = File(file.start, file.size)
-        self._set_slot(fd)
+        self._set_slot(fd, File(file.start, file.size))
         self._write_u32(fd_out, fd)
         return _SUCCESS
 
     def _fd_close(self, fd: int) -> int:
-        if fd in self._open:
-            del self._open[fd]
-        elif fd in self._std:
-            self._std.remove(fd)
-        else:
+        if not self._is_there(fd):
             return _BADF
-        self._set_slot(fd)
+        self._set_slot(fd, _NO_FILE)
         return _SUCCESS
 
     def _fd_read(self, fd: int, iovs: int, count: int, read_out: int) -> int:
         if fd in (_STDOUT, _STDERR):
             return _BADF
-        empty = fd == _STDIN and fd in self._std
+        empty = fd == _STDIN and self._is_there(fd)
         file = File(0, 0) if empty else self._need_file(fd)
         self._iovs(iovs, count)
         self._at(read_out, 4)
@@ -288,7 +305,8 @@ class WasiRun:
             ctypes.memmove(address, self._files_base + file.start + position, size)
             position += size
         self._write_u32(read_out, position - file.position)
-        file.position = position
+        if not empty:
+            self._set_slot(fd, File(file.start, file.size, position))
         return _SUCCESS
 
     def _fd_seek(self, fd: int, offset: int, whence: int, position_out: int) -> int:
@@ -300,7 +318,7 @@ class WasiRun:
         target = origins[whence] + (offset if offset <= _MAX_I64 else offset - (1 << 64))
         if not 0 <= target <= _MAX_I64:
             return _INVAL
-        file.position = target
+        self._set_slot(fd, File(file.start, file.size, target))
         self._write(position_out, struct.pack("<Q", target))
         return _SUCCESS
 
@@ -310,9 +328,9 @@ class WasiRun:
 
     def _fd_fdstat_get(self, fd: int, fdstat_out: int) -> int:
         kind, rights, inherited = _REGULAR_FILE, _FILE_RIGHTS, 0
-        if fd not in self._open:
-            if fd not in self._std:
-                return _BADF
+        if not self._is_there(fd):
+            return _BADF
+        if fd <= _ROOT:
             kind, rights = _UNKNOWN, _RIGHT_READ if fd == _STDIN else _RIGHT_WRITE
             if fd == _ROOT:
                 kind, rights, inherited = _DIRECTORY, _RIGHT_OPEN, _FILE_RIGHTS
@@ -321,17 +339,17 @@ class WasiRun:
 
     def _fd_fdstat_set_flags(self, fd: int, flags: int) -> int:
         """Accept any flag and keep none: there is nothing to append to or to wait for."""
-        if fd not in self._open and fd not in self._std:
+        if not self._is_there(fd):
             return _BADF
         return _SUCCESS if flags <= _FD_FLAGS else _INVAL
 
     def _fd_filestat_get(self, fd: int, filestat_out: int) -> int:
         """Device, inode and times are zero: the same on every host."""
-        kind, size = _UNKNOWN, 0
-        if fd in self._open:
-            kind, size = _REGULAR_FILE, self._open[fd].size
-        elif fd not in self._std:
+        if not self._is_there(fd):
             return _BADF
+        kind, size = _UNKNOWN, 0
+        if fd > _ROOT:
+            kind, size = _REGULAR_FILE, self._slot(fd).size
         elif fd == _ROOT:
             kind = _DIRECTORY
         self._write(filestat_out, struct.pack("<16xB7xQQ24x", kind, 1, size))
@@ -340,7 +358,7 @@ class WasiRun:
     # Output.
 
     def _fd_write(self, fd: int, iovs: int, count: int, written_out: int) -> int:
-        if fd not in (_STDOUT, _STDERR) or fd not in self._std:
+        if fd not in (_STDOUT, _STDERR) or not self._is_there(fd):
             return _BADF
         buffers = self._iovs(iovs, count)
         self._at(written_out, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -18,7 +19,7 @@ from propeller_fl.errors import ImageError
 from propeller_fl.log import Trouble
 from propeller_fl.proplet._contract import MAX_IMAGE_BYTES
 from propeller_fl.proplet._data import DataSource
-from propeller_fl.proplet._runtime import Invocation, Limits, WasmtimeRuntime
+from propeller_fl.proplet._runtime import Invocation, Limits, RunResult, WasmtimeRuntime
 from propeller_fl.proplet._task import round_of
 from propeller_fl.proplet._task_events import Run
 from propeller_fl.proplet._update import Output, prepare_update
@@ -57,7 +58,9 @@ class Workers:
 
     def run(self, proplet_id: str, run: Run) -> Future[Output]:
         """Run a task's module on the proplet's data, when its turn comes."""
-        return self._executor.submit(self._patiently, lambda: self._run(proplet_id, run))
+        answer: Future[Output] = Future()
+        self._executor.submit(self._answer, answer, proplet_id, run)
+        return answer
 
     def read(self, path: str) -> Future[bytes]:
         """Read an image from a local file."""
@@ -94,22 +97,43 @@ class Workers:
                 if self._closing.wait(_RETRY_S):
                     raise
 
-    def _run(self, proplet_id: str, run: Run) -> Output:
+    def _answer(self, answer: Future[Output], proplet_id: str, run: Run) -> None:
+        """Give ``answer`` its result, and only then tidy up: somebody waits for it."""
+        if not answer.set_running_or_notify_cancel():
+            return
+        ended: RunResult | None = None
+        with contextlib.ExitStack() as leftovers:
+            try:
+                ended = self._patiently(lambda: self._run(proplet_id, run, leftovers))
+                answer.set_result(_output(ended, proplet_id, run))
+            except BaseException as error:
+                answer.set_exception(error)
+        if ended is not None:
+            _log.info(
+                "module ended after %.3f s with %d bytes of output",
+                ended.duration_s,
+                len(ended.stdout),
+                extra={
+                    "round_id": round_of(run.start),
+                    "proplet_id": proplet_id,
+                    "task_id": run.start.id,
+                },
+            )
+
+    def _run(self, proplet_id: str, run: Run, leftovers: contextlib.ExitStack) -> RunResult:
         module = self.runtime.compile(run.image)
         files: dict[str, bytes | Path] = {"data": self._data.data_of(proplet_id)}
         if run.model is not None:
             files["model"] = run.model if isinstance(run.model, bytes) else run.model.path
-        ended = self.runtime.run(module, Invocation(run.start.env, files), self._limits)
-        round_id = round_of(run.start)
-        _log.info(
-            "module ended after %.3f s with %d bytes of output",
-            ended.duration_s,
-            len(ended.stdout),
-            extra={"round_id": round_id, "proplet_id": proplet_id, "task_id": run.start.id},
-        )
-        if not round_id:
-            return Output(ended.stdout)
-        return prepare_update(ended.stdout, round_id, proplet_id)
+        invocation = Invocation(run.start.env, files)
+        return self.runtime.run(module, invocation, self._limits, leftovers=leftovers)
+
+
+def _output(ended: RunResult, proplet_id: str, run: Run) -> Output:
+    round_id = round_of(run.start)
+    if not round_id:
+        return Output(ended.stdout)
+    return prepare_update(ended.stdout, round_id, proplet_id)
 
 
 def _read_image(path: Path) -> bytes:

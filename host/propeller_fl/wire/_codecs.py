@@ -10,7 +10,6 @@ references to other values (tags 28 and 29) let a few bytes stand for gigabytes.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 from collections.abc import Mapping
@@ -112,8 +111,10 @@ def _decode_json(data: bytes) -> Any:
 
 
 def _decode_cbor(data: bytes, labels: Mapping[int, str] | None) -> Any:
-    with contextlib.suppress(NotPlain):
+    try:
         return read_plain(data, _TYPED_ARRAYS)
+    except NotPlain:  # not contextlib.suppress, which takes as long as a small array
+        pass
     try:
         stream = io.BytesIO(data)
         value = cbor2.CBORDecoder(

@@ -16,6 +16,7 @@ import numpy as np
 
 _MAX_DEPTH: Final = 8  # a shaped array in a map in a document is 3
 _SIMPLE: Final = {20: False, 21: True, 22: None}
+_SHORT_TEXT: Final = 0x60  # and its length, up to 23
 _ROW_MAJOR: Final = 40
 _FLOATS: Final = {25: struct.Struct(">e"), 26: struct.Struct(">f"), 27: struct.Struct(">d")}
 
@@ -65,14 +66,22 @@ class _Reader:
         if major == 5:
             found = {}
             for _ in range(self._counted(argument)):
-                key = self.item(0)
-                if type(key) is not str:
-                    raise NotPlain
+                key = self._key()
                 found[key] = self.item(depth - 1)
             return found
         if major == 6:
             return self._tagged(argument, depth - 1)
         raise NotPlain  # a byte string that no tag explains
+
+    def _key(self) -> str:
+        size = self.data[self.at] - _SHORT_TEXT
+        if 0 <= size < 24:
+            self.at += 1
+            return self._bytes(size).decode()
+        key = self.item(0)
+        if type(key) is not str:
+            raise NotPlain
+        return key
 
     def _argument(self, low: int) -> int:
         if low > 27:
@@ -118,4 +127,5 @@ class _Reader:
             raise NotPlain
         self.at += 1
         low = first & 31
-        return np.frombuffer(self._bytes(low if low < 24 else self._argument(low)), dtype)
+        size = low if low < 24 else self._argument(low)
+        return np.frombuffer(self._bytes(size), dtype)

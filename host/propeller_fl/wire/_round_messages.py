@@ -402,13 +402,11 @@ class Model:
     def decode(cls, data: bytes) -> Model:
         """Raises :class:`MessageError`."""
         document = decode_document(data)
-        version = (
-            Fields(document).integer("version", low=0, high=MAX_VERSION)
-            if "version" in document
-            else None
-        )
-        tensors = {name: value for name, value in document.items() if name != "version"}
-        return cls(decode_tensors(tensors, "model"), version)
+        version = None
+        if "version" in document:
+            version = Fields(document).integer("version", low=0, high=MAX_VERSION)
+            del document["version"]
+        return cls(decode_tensors(document, "model"), version)
 
     def encode(self, form: Format) -> bytes:
         document: dict[str, Any] = dict(self.tensors)
