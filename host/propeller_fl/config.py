@@ -60,6 +60,15 @@ class ManagerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistryConfig:
+    """Where ``oci://`` images come from; logins are Docker's."""
+
+    plain_http: tuple[str, ...] = ()  # host:port of those without TLS; loopback needs no naming
+    ca_file: Path | None = None  # whom to trust, instead of the system's certificates
+    timeout_s: float = 300.0  # of one pull or push
+
+
+@dataclass(frozen=True, slots=True)
 class CoordinatorConfig:
     """The owner of rounds."""
 
@@ -116,6 +125,7 @@ class Settings:
     topic_prefix: str = ""
     broker: BrokerConfig = field(default_factory=BrokerConfig)
     manager: ManagerConfig = field(default_factory=ManagerConfig)
+    registry: RegistryConfig = field(default_factory=RegistryConfig)
     coordinator: CoordinatorConfig = field(default_factory=CoordinatorConfig)
     model_server: ModelServerConfig = field(default_factory=ModelServerConfig)
     proplet: PropletConfig = field(default_factory=PropletConfig)
@@ -261,6 +271,7 @@ def _check(settings: Settings) -> None:
         "proplet.heartbeat_s",
         "at most a third of manager.liveness_timeout_s, so that one lost beat is no death",
     )
+    _require(settings.registry.timeout_s > 0, "registry.timeout_s", "more than 0")
     _require(proplet.resend_after_s > 0, "proplet.resend_after_s", "more than 0")
     _require(proplet.workers >= 0, "proplet.workers", "0 or more")
     _require(settings.coordinator.max_update_bytes > 0, "coordinator.max_update_bytes", "above 0")

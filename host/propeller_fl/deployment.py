@@ -25,7 +25,7 @@ from propeller_fl.link import (
     LinkLoop,
     TlsOptions,
 )
-from propeller_fl.manager import Manager
+from propeller_fl.manager import ImageLibrary, Manager, OciImages
 from propeller_fl.model_server import ModelServer
 from propeller_fl.proplet import PropletHost
 from propeller_fl.store import LaunchStore, ModelsDir, RoundStore
@@ -64,6 +64,17 @@ def broker_address(config: BrokerConfig) -> BrokerAddress:
         tls = TlsOptions(config.ca_file, config.cert_file, config.key_file, config.insecure)
         address = replace(address, tls=tls)
     return address
+
+
+def images_dir(settings: Settings) -> Path:
+    """Where pulled images are kept."""
+    return settings.data_dir / "manager" / "images"
+
+
+def image_library(settings: Settings) -> ImageLibrary:
+    """Where these settings say that images come from."""
+    oci = OciImages(settings.registry, images_dir(settings))
+    return ImageLibrary(settings.manager.images, {"oci": oci})
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +172,11 @@ class Deployment:
             launches = LaunchStore(self._owned(stack, "manager") / "launches.db")
             stack.callback(launches.close)
             manager = Manager(
-                self._link(stack, loop, "manager"), settings.topics, settings.manager, launches
+                self._link(stack, loop, "manager"),
+                settings.topics,
+                settings.manager,
+                launches,
+                images=image_library(settings),
             )
             manager.start()
             stack.callback(manager.stop)

@@ -16,6 +16,7 @@
     ├── StrategyError     an aggregation strategy cannot do what is asked: mend its arguments
     │   └── UnknownStrategyError … there is none of that name
     ├── ImageError        a module's bytes cannot be had, or are not the ones that were asked for
+    │   └── RegistryError   … because a registry does not answer, or not now: try again
     └── RequestError      an operator asked for what cannot be done (unknown round, no model)
 
 Every message says what was wrong and where; ``hint``, where there is one, says what to try.
@@ -122,6 +123,17 @@ class UnknownStrategyError(StrategyError):
 
 class ImageError(PropellerError):
     """A module's bytes cannot be had, or do not match the digest that was asked for."""
+
+
+class RegistryError(ImageError):
+    """A registry of modules cannot be reached, broke off, or asks to come again.
+
+    ``again_after_s``: how long it asks to be left alone, in seconds, or 0.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", again_after_s: float = 0.0) -> None:
+        super().__init__(message, hint=hint)
+        self.again_after_s = again_after_s
 
 
 class RequestError(PropellerError):

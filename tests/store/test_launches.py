@@ -64,11 +64,12 @@ def test_a_round_from_start_to_end(tmp_path: Path) -> None:
         assert (saved.start, saved.start_sha256) == (START, SHA256)
         assert saved.phase is LaunchPhase.WAITING
         assert store.find("r-1") is None
-        store.commit([RoundOpened("r-1", SHA256), ImageFixed("r-1", "ab")])
+        store.commit([RoundOpened("r-1", SHA256), ImageFixed("r-1", "ab", "oci://r/x@y")])
         store.commit([TaskMoved("r-1", "p", LaunchState.SENT)])
     with opened(tmp_path) as store:
         [saved] = store.unfinished()
         assert (saved.phase, saved.image_sha256) == (LaunchPhase.OPEN, "ab")
+        assert saved.image_pinned == "oci://r/x@y"
         [task] = saved.tasks
         assert (task.proplet_id, task.state, task.error) == ("p", LaunchState.SENT, "")
         assert store.closed_start("r-1") == ""
@@ -106,6 +107,7 @@ def test_a_file_of_version_1_is_taken_over_as_it_is(tmp_path: Path) -> None:
             assert saved is not None
             assert (saved.start, saved.image_sha256, len(saved.tasks)) == (START, "ab", 1)
             assert (saved.model_sha256, saved.deadline_at_s) == ("", 0.0)
+            assert saved.image_pinned == ""
             assert store.proplets() == [Discovery("p", "lab")]
             store.commit([StartTaken(replace(START, round_id="r-2"), "new")])
 

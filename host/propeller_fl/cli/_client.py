@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final, TypeVar
 
 import click
 
@@ -15,9 +18,17 @@ from propeller_fl.cli._context import (
     print_json,
 )
 from propeller_fl.client import build_module
-from propeller_fl.manager import ImageLibrary
+from propeller_fl.deployment import image_library, images_dir
+from propeller_fl.errors import RegistryError
+from propeller_fl.log import printable
+from propeller_fl.oci import Blobs, Reference, Registry
 from propeller_fl.proplet import Invocation, Limits, WasmtimeRuntime, check_module
 
+_T = TypeVar("_T")
+
+_TRIES: Final = 4  # of a transfer
+_FIRST_WAIT_S: Final = 0.5  # doubles
+_LONGEST_WAIT_S: Final = 60.0
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -46,7 +57,7 @@ def check(context: Context, module: str, as_json: bool) -> None:
 
     Status 0 when it does.
     """
-    image = ImageLibrary(context.settings().manager.images).fetch(module).data
+    image = image_library(context.settings()).fetch(module).data
     report = check_module(image)
     if as_json:
         findings = [
@@ -59,6 +70,55 @@ def check(context: Context, module: str, as_json: bool) -> None:
         verdict = "keeps the contract" if report.ok else "breaks the contract"
         click.echo(f"{module}: {verdict}")
     sys.exit(0 if report.ok else 1)
+
+
+@group.command()
+@click.argument("module")
+@click.argument("reference")
+@pass_context
+@fails_clearly
+def push(context: Context, module: str, reference: str) -> None:
+    """Store MODULE (a file, builtin:softmax, …) in a registry under REFERENCE, oci://host/name:tag.
+
+    Prints the reference by digest, which stands for these bytes for ever. Logins are Docker's.
+    """
+    settings = context.settings()
+    image = image_library(settings).fetch(module)
+    tag = Reference.parse(reference)
+    registry = Registry(settings.registry, Blobs(images_dir(settings)))
+    click.echo(str(_patiently(lambda: registry.push(tag, image.data, {}))))
+
+
+@group.command()
+@click.argument("reference")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+@pass_context
+@fails_clearly
+def pull(context: Context, reference: str, output: Path) -> None:
+    """Fetch the module at REFERENCE (oci://host/name:tag or …@sha256:…) into a file.
+
+    Prints the reference by digest, which stands for these bytes for ever.
+    """
+    library = image_library(context.settings())
+    image = _patiently(lambda: library.fetch(reference))
+    output.write_bytes(image.data)
+    click.echo(image.pinned or reference)
+
+
+def _patiently(transfer: Callable[[], _T]) -> _T:
+    """Again, a few times, when a registry asks for that or cannot be reached."""
+    wait_s = _FIRST_WAIT_S
+    for left in range(_TRIES - 1, -1, -1):
+        try:
+            return transfer()
+        except RegistryError as err:
+            wait_s = max(wait_s, err.again_after_s)
+            if left == 0 or wait_s > _LONGEST_WAIT_S:
+                raise
+            click.echo(f"{printable(str(err))}; again in {wait_s:g} s", err=True)
+            time.sleep(wait_s)
+            wait_s *= 2
+    raise AssertionError("the last try returns or raises")
 
 
 @group.command()
@@ -79,7 +139,7 @@ def run(
 ) -> None:
     """Run MODULE once, as a proplet would; its update goes to standard output."""
     settings = context.settings()
-    image = ImageLibrary(settings.manager.images).fetch(module).data
+    image = image_library(settings).fetch(module).data
     env = {"ROUND_ID": "r-0", "MODEL_URI": "fl/models/global_model_v0", "HYPERPARAMS": "{}"}
     for variable in variables:
         name, equals, value = variable.partition("=")

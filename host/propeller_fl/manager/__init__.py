@@ -6,10 +6,12 @@ from propeller_fl.manager._fleet import Fleet, Presence, Proplet
 from propeller_fl.manager._forward import ForwardCounts
 from propeller_fl.manager._images import (
     BuiltinImages,
+    Found,
     Image,
     ImageFiles,
     ImageLibrary,
     ImageSource,
+    OciImages,
 )
 from propeller_fl.manager._manager import Manager
 
@@ -17,11 +19,13 @@ __all__ = [
     "BuiltinImages",
     "Fleet",
     "ForwardCounts",
+    "Found",
     "Image",
     "ImageFiles",
     "ImageLibrary",
     "ImageSource",
     "Manager",
+    "OciImages",
     "Presence",
     "Proplet",
 ]

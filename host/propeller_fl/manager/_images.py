@@ -15,7 +15,9 @@ from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from propeller_fl import disk
+from propeller_fl.config import RegistryConfig
 from propeller_fl.errors import ImageError
+from propeller_fl.oci import Blobs, Reference, Registry
 
 _log = logging.getLogger(__name__)
 
@@ -27,16 +29,27 @@ _MAP_IT: Final = 'or let it stand for a module at hand: [manager] images = {{ "{
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A Wasm module and the SHA-256 of its bytes, in lower-case hexadecimal."""
+    """A Wasm module and the SHA-256 of its bytes, in lower-case hexadecimal. ``pinned`` is a
+    reference that leads to these very bytes even if the one it was fetched by comes to mean others,
+    or empty."""
 
     data: bytes = field(repr=False)
     sha256: str
+    pinned: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a source has for a reference, when there is more to say than the bytes."""
+
+    data: bytes = field(repr=False)
+    pinned: str = ""
 
 
 class ImageSource(Protocol):
     """Where the references of one scheme lead. ``fetch`` may block; the caller has a thread."""
 
-    def fetch(self, reference: str) -> bytes:
+    def fetch(self, reference: str) -> bytes | Found:
         """The bytes behind ``reference``, scheme included. Raises :class:`ImageError`."""
         ...
 
@@ -120,6 +133,17 @@ class ImageFiles:
         return Path(unquote(parts.path))
 
 
+class OciImages:
+    """``oci://…``, by tag or digest. ``directory`` keeps what was pulled."""
+
+    def __init__(self, config: RegistryConfig, directory: Path) -> None:
+        self._registry = Registry(config, Blobs(directory))
+
+    def fetch(self, reference: str) -> Found:
+        pulled = self._registry.pull(Reference.parse(reference), _MAX_IMAGE_BYTES)
+        return Found(pulled.data, str(pulled.reference))
+
+
 class ImageLibrary:
     """Finds images: first in ``mapping`` (reference → another one), then by scheme.
 
@@ -145,10 +169,12 @@ class ImageLibrary:
         target = self._mapping.get(reference, reference)
         if target != reference:
             _log.info("%s is mapped to %s", reference, target)
-        data = self._source_of(target).fetch(target)
+        fetched = self._source_of(target).fetch(target)
+        found = fetched if isinstance(fetched, Found) else Found(fetched)
+        data = found.data
         if not data.startswith(_WASM_MAGIC):  # else a reference could publish any file we can read
             raise ImageError(f"{target} is not a Wasm module", hint="wanted: a binary .wasm file")
-        image = Image(data, hashlib.sha256(data).hexdigest())
+        image = Image(data, hashlib.sha256(data).hexdigest(), found.pinned)
         if sha256 and image.sha256 != sha256:
             raise ImageError(
                 f"{target} has sha256 {image.sha256}, the round asks for {sha256}",

@@ -94,6 +94,7 @@ class _Round:
     opened: _Opened
     tasks: dict[str, _Task]
     image_sha256: str  # the one it must have, or empty
+    image_pinned: str = ""  # what leads to it when the start's own reference may not any more
     image: Image | None = None
     ready: bool = False  # the image is on the broker
     retry_s: float = _FIRST_RETRY_S  # the wait before it is fetched again
@@ -134,6 +135,7 @@ class Launcher:
                         round_.failed[task.proplet_id] = task.error
             _log.info("round resumed", extra={"round_id": start.round_id})
             round_.image_sha256 = launch.image_sha256 or start.image_sha256
+            round_.image_pinned = launch.image_pinned
             effects.append(_first_step(round_))
         return effects
 
@@ -226,16 +228,20 @@ class Launcher:
             return []
         round_.image = image
         round_.error = ""
-        return [ImageFixed(round_id, image.sha256), PublishImage(round_id, image)]
+        return [
+            ImageFixed(round_id, image.sha256, image.pinned),
+            PublishImage(round_id, image),
+        ]
 
-    def image_failed(self, round_id: str, error: str) -> list[Effect]:
-        """It cannot be had just now. As long as the round is open somebody may mend that."""
+    def image_failed(self, round_id: str, error: str, again_after_s: float = 0.0) -> list[Effect]:
+        """It cannot be had just now. As long as the round is open somebody may mend that.
+        ``again_after_s``: not before, if whoever has it asks for that."""
         round_ = self._rounds.get(round_id)
         if round_ is None:
             return []
         effects = self._not_launched(round_, error)
         after_s, round_.retry_s = round_.retry_s, min(2 * round_.retry_s, _LONGEST_RETRY_S)
-        return [*effects, _fetch(round_, after_s)]
+        return [*effects, _fetch(round_, max(after_s, again_after_s))]
 
     def image_refused(self, round_id: str, error: str) -> list[Effect]:
         """No broker takes it."""
@@ -528,4 +534,5 @@ def _first_step(round_: _Round) -> Effect:
 
 def _fetch(round_: _Round, after_s: float = 0.0) -> FetchImage:
     start = round_.start
-    return FetchImage(start.round_id, start.task_wasm_image, round_.image_sha256, after_s)
+    reference = round_.image_pinned or start.task_wasm_image
+    return FetchImage(start.round_id, reference, round_.image_sha256, after_s)

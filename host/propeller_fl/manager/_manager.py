@@ -23,6 +23,7 @@ from propeller_fl.errors import (
     ImageError,
     LinkError,
     MessageError,
+    RegistryError,
     StoreError,
 )
 from propeller_fl.link import Incoming, Link
@@ -371,7 +372,12 @@ class Manager:
             image = self._images.fetch(wanted.reference, wanted.sha256)
         except ImageError as err:
             error = str(err)
-            self._later(lambda: self._launcher.image_failed(round_id, error))
+            after_s = err.again_after_s if isinstance(err, RegistryError) else 0.0
+            self._later(lambda: self._launcher.image_failed(round_id, error, after_s))
+        except Exception as err:  # else the round would wait in silence
+            _log.exception("an image cannot be fetched", extra={"round_id": round_id})
+            said = f"internal error, {type(err).__name__}: {err}; see the manager's log"
+            self._later(lambda: self._launcher.image_failed(round_id, said))
         else:
             self._later(lambda: self._launcher.image_fetched(round_id, image))
 

@@ -21,12 +21,13 @@ from propeller_fl.store._database import Database
 from propeller_fl.wire import Discovery, RoundStart
 
 _KEPT_S: Final = 30 * 86_400.0
-LAUNCHES_VERSION: Final = 2
+LAUNCHES_VERSION: Final = 3
 _SCHEMA: Final = """
 CREATE TABLE rounds (
     round_id TEXT NOT NULL, start_sha256 TEXT NOT NULL, start TEXT NOT NULL,
     phase TEXT NOT NULL, image_sha256 TEXT NOT NULL, received_at_s REAL NOT NULL,
     model_sha256 TEXT NOT NULL DEFAULT '', deadline_at_s REAL NOT NULL DEFAULT 0,
+    image_pinned TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (round_id, start_sha256)) WITHOUT ROWID;
 CREATE INDEX rounds_by_phase ON rounds (phase);
 CREATE TABLE launches (
@@ -41,7 +42,8 @@ _MIGRATIONS: Final[Mapping[int, str]] = MappingProxyType(
         1: """
 ALTER TABLE rounds ADD COLUMN model_sha256 TEXT NOT NULL DEFAULT '';
 ALTER TABLE rounds ADD COLUMN deadline_at_s REAL NOT NULL DEFAULT 0
-"""
+""",
+        2: "ALTER TABLE rounds ADD COLUMN image_pinned TEXT NOT NULL DEFAULT ''",
     }
 )
 
@@ -91,10 +93,12 @@ class RoundOpened:
 
 @dataclass(frozen=True, slots=True)
 class ImageFixed:
-    """The module that all tasks of an open round run, before and after a restart."""
+    """The module that all tasks of an open round run, before and after a restart; ``pinned`` leads
+    to it even where the start's own reference does not any more (a tag that was moved)."""
 
     round_id: str
     image_sha256: str
+    pinned: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,7 @@ class SavedLaunch:
     tasks: tuple[LaunchedTask, ...]
     model_sha256: str = ""
     deadline_at_s: float = 0.0
+    image_pinned: str = ""
 
 
 class LaunchStore:
@@ -250,10 +255,12 @@ class LaunchStore:
                     round_id,
                     start_sha256,
                 )
-            case ImageFixed(round_id, image_sha256):
+            case ImageFixed(round_id, image_sha256, pinned):
                 self._db.execute(
-                    "UPDATE rounds SET image_sha256 = ? WHERE round_id = ? AND phase = ?",
+                    "UPDATE rounds SET image_sha256 = ?, image_pinned = ?"
+                    " WHERE round_id = ? AND phase = ?",
                     image_sha256,
+                    pinned,
                     round_id,
                     LaunchPhase.OPEN.value,
                 )
@@ -283,14 +290,14 @@ class LaunchStore:
 
     def _load(self, round_id: str, start_sha256: str) -> SavedLaunch | None:
         row = self._db.execute(
-            "SELECT start, phase, image_sha256, model_sha256, deadline_at_s"
+            "SELECT start, phase, image_sha256, model_sha256, deadline_at_s, image_pinned"
             " FROM rounds WHERE round_id = ? AND start_sha256 = ?",
             round_id,
             start_sha256,
         ).fetchone()
         if row is None:
             return None
-        start, phase, image_sha256, model_sha256, deadline_at_s = row
+        start, phase, image_sha256, model_sha256, deadline_at_s, image_pinned = row
         tasks: tuple[LaunchedTask, ...] = ()
         if phase != LaunchPhase.WAITING:
             rows = self._db.rows(
@@ -312,6 +319,7 @@ class LaunchStore:
                 tasks,
                 model_sha256,
                 deadline_at_s,
+                image_pinned,
             )
 
     @contextmanager
