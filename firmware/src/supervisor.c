@@ -80,7 +80,10 @@ static void watch_round(const char *round_id, bool watch)
 
 static void start_run(const struct fl_action *action)
 {
-    struct wasm_job job = {.env = &action->task->env};
+    bool of_a_round = fl_env_get(&action->task->env, "ROUND_ID") != NULL;
+    struct wasm_job job = {.env = &action->task->env,
+                           .function = of_a_round ? NULL : action->task->name,
+                           .inputs = action->task->inputs};
     uint32_t model_bytes;
     const uint8_t *model = fetch_model_bytes(&model_bytes);
 

@@ -16,6 +16,12 @@
 /* The module is the one in the image store. */
 struct wasm_job {
     const struct fl_env *env;
+    /*
+     * In a task of no round, the exported function to call, and its arguments; where there is no
+     * such function: _start, main or run, the first that there is. NULL: _start, and nothing else.
+     */
+    const char *function;
+    const char *inputs;
     struct fl_wasi_file files[FL_WASI_FILES_MAX]; /* what the module sees in /fl */
     uint32_t file_count;
     uint8_t *output; /* where stdout goes */

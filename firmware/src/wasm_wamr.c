@@ -1,6 +1,7 @@
 #include "wasm_run.h"
 
 #include "image_store.h"
+#include "wasm_call.h"
 #include "wasm_wasi.h"
 
 #include "fl_text.h"
@@ -28,6 +29,9 @@ BUILD_ASSERT(CONFIG_FL_WASM_STACK_BYTES < CONFIG_FL_WASM_POOL_BYTES / 2,
 #define WAMR_OUT_OF_MEMORY "memory" /* all its "allocate ... memory failed" */
 
 #define START_FUNCTION "_start"
+#define INITIALIZE_FUNCTION "_initialize" /* of a reactor: called before anything else */
+/* Called in a task of no round where no function has its name: the first that there is. */
+static const char *const fallbacks[] = {START_FUNCTION, "main", "run"};
 /* What WAMR would call by itself while it instantiates. */
 static const char *const called_early[] = {"__post_instantiate", "__wasm_call_ctors"};
 
@@ -313,21 +317,68 @@ static bool judge(bool returned, bool was_stopped)
     return ended_by_exception(wasm_runtime_get_exception(run.instance));
 }
 
-static bool call_start(void)
+/* The function to call, or NULL. */
+static wasm_function_inst_t find_function(void)
 {
-    wasm_function_inst_t start = wasm_runtime_lookup_function(run.instance, START_FUNCTION);
+    wasm_function_inst_t found;
+
+    if (run.job->function == NULL) {
+        return wasm_runtime_lookup_function(run.instance, START_FUNCTION);
+    }
+    found = wasm_runtime_lookup_function(run.instance, run.job->function);
+    for (size_t i = 0; found == NULL && i < ARRAY_SIZE(fallbacks); i++) {
+        found = wasm_runtime_lookup_function(run.instance, fallbacks[i]);
+    }
+    return found;
+}
+
+static bool initialize(void)
+{
+    wasm_function_inst_t function = wasm_runtime_lookup_function(run.instance, INITIALIZE_FUNCTION);
+
+    return function == NULL || wasm_func_get_param_count(function, run.instance) != 0 ||
+           wasm_runtime_call_wasm(run.env, function, 0, NULL);
+}
+
+/* What a function returned takes the place of what it wrote. */
+static void put_results(const struct wasm_call *call)
+{
+    struct fl_text text;
+
+    if (call->result_count == 0) {
+        return;
+    }
+    fl_text_begin(&text, (char *)run.job->output, run.job->output_capacity_bytes);
+    wasm_call_results(call, &text);
+    run.wasi.output_size_bytes = (uint32_t)text.size;
+}
+
+static bool call_function(void)
+{
+    struct wasm_call call = {.instance = run.instance,
+                             .env = run.env,
+                             .function = find_function(),
+                             .inputs = run.job->function == NULL ? "" : run.job->inputs};
+    const char *misfit;
     bool returned = false;
     bool was_stopped;
 
-    if (start == NULL) {
+    if (call.function == NULL) {
         return ended(FL_RUN_CONTRACT, "it exports no _start: it is no WASI command");
+    }
+    misfit = wasm_call_prepare(&call);
+    if (misfit != NULL) {
+        return ended(FL_RUN_CONTRACT, misfit);
     }
     was_stopped = expose(run.instance);
     if (!was_stopped) {
-        returned = wasm_runtime_call_wasm(run.env, start, 0, NULL);
+        returned = (run.job->function == NULL || initialize()) && wasm_call_make(&call);
     }
     was_stopped = expose(NULL);
     fl_wasi_finish(&run.wasi);
+    if (returned) {
+        put_results(&call);
+    }
     return judge(returned, was_stopped);
 }
 
@@ -369,7 +420,7 @@ void wasm_run(const struct wasm_job *job, struct wasm_outcome *outcome)
         return;
     }
     if (wasm_wasi_register()) {
-        (void)(load_image() && load() && call_start()); /* the outcome says how it ended */
+        (void)(load_image() && load() && call_function()); /* the outcome says how it ended */
     } else {
         (void)ended(FL_RUN_FAILED, "the imports cannot be registered");
     }

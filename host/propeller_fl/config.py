@@ -57,6 +57,10 @@ class ManagerConfig:
     images: Mapping[str, str] = field(
         default_factory=lambda: {"oci://example/fl-client-wasm:latest": "builtin:linear"}
     )
+    chunk_bytes: int = 128 * 1024  # of an image for a proplet that asks for it in chunks
+    # variables for every task; Propeller's proplets want MODEL_REGISTRY_URL, DATA_STORE_URL and
+    # MANAGER_COORDINATOR_URL
+    task_env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +269,11 @@ def _check(settings: Settings) -> None:
     manager, proplet = settings.manager, settings.proplet
     _require(0 <= settings.broker.port < 65536, "broker.port", "0 to 65535")
     _require(settings.broker.keepalive_s >= 2, "broker.keepalive_s", "at least 2 s")
+    _require(
+        1024 <= manager.chunk_bytes <= _MAX_MESSAGE_BYTES // 2,
+        "manager.chunk_bytes",
+        "from 1 KiB to 4 MiB, and three quarters of what the broker takes in a message",
+    )
     _require(manager.liveness_timeout_s > 0, "manager.liveness_timeout_s", "more than 0")
     _require(
         0 < proplet.heartbeat_s <= manager.liveness_timeout_s / 3,

@@ -50,7 +50,12 @@ def test_settings_rise_from_file_to_environment_to_flag(tmp_path: Path) -> None:
     found = json.loads(result.output)
     assert found["topic_prefix"] == "file"
     assert found["model_server"]["http_port"] == 3
-    assert found["manager"] == {"liveness_timeout_s": 90.0, "images": {"oci://a": "builtin:linear"}}
+    assert found["manager"] == {
+        "liveness_timeout_s": 90.0,
+        "images": {"oci://a": "builtin:linear"},
+        "chunk_bytes": 131_072,
+        "task_env": {},
+    }
     assert found["broker"]["url"] == "mqtt://***@h:1"
     assert "secret" not in result.output
     assert json.loads(invoke("config", env=env).output)["model_server"]["http_port"] == 2

@@ -13,6 +13,8 @@ from propeller_fl.errors import MessageError
 from propeller_fl.wire import (
     Alive,
     Discovery,
+    ImageChunk,
+    ImageRequest,
     RoundComplete,
     TaskResult,
     TaskStart,
@@ -24,6 +26,8 @@ from tests.firmware.toolchain import FIXTURES
 DECODERS: dict[str, Any] = {
     "alive": Alive,
     "discovery": Discovery,
+    "image_chunk": ImageChunk,
+    "image_request": ImageRequest,
     "result": TaskResult,
     "round_complete": RoundComplete,
     "task_start": TaskStart,
@@ -46,8 +50,14 @@ def decode(path: Path) -> Any:
 
 def value_of(message: Any, name: str) -> str:
     """The value of ``name``, where ``part.key`` is a value of one of its mappings or parts."""
+    if name.endswith("_size_bytes"):
+        return str(len(getattr(message, name.removesuffix("_size_bytes"))))
     name, dot, key = name.partition(".")
     value = getattr(message, name)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return " ".join(value)
     if not dot:
         return str(value)
     return str(value[key] if isinstance(value, Mapping) else getattr(value, key))

@@ -253,6 +253,61 @@ static bool read_flat(struct fl_message_decoder *decoder, const struct fl_json_e
            refuse(decoder, FL_MESSAGE_BAD_FIELD);
 }
 
+/* A word of an array, or a piece of one. */
+static bool append_word(struct fl_message_decoder *decoder, const struct fl_json_event *event)
+{
+    char *out = target_of(decoder);
+    size_t end = strlen(out);
+    size_t gap = event->first && end > 0 ? 1 : 0;
+
+    for (size_t i = 0; i < event->size; i++) {
+        if ((uint8_t)event->text[i] <= (uint8_t)' ') {
+            return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+        }
+    }
+    if (end + gap + event->size >= decoder->spec->capacity) {
+        return refuse(decoder, FL_MESSAGE_TOO_LARGE);
+    }
+    if (gap > 0) {
+        out[end++] = ' ';
+    }
+    memcpy(out + end, event->text, event->size);
+    out[end + event->size] = '\0';
+    return true;
+}
+
+static bool read_words(struct fl_message_decoder *decoder, const struct fl_json_event *event)
+{
+    struct fl_json_event number = *event;
+
+    if (event->depth == decoder->depth) { /* the array itself */
+        bool array = event->type == FL_JSON_ARRAY_BEGIN || event->type == FL_JSON_ARRAY_END;
+
+        return array || refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+    switch (event->type) {
+    case FL_JSON_STRING:
+        if (event->first && event->last && event->size == 0) {
+            return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+        }
+        return append_word(decoder, event);
+    case FL_JSON_NUMBER:
+        number.first = true;
+        return append_word(decoder, &number);
+    default:
+        return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+}
+
+static bool read_flag(struct fl_message_decoder *decoder, const struct fl_json_event *event)
+{
+    if (event->type != FL_JSON_TRUE && event->type != FL_JSON_FALSE) {
+        return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+    *(bool *)target_of(decoder) = event->type == FL_JSON_TRUE;
+    return true;
+}
+
 static bool read_fl(struct fl_message_decoder *decoder, const struct fl_json_event *event)
 {
     if (event->type != FL_JSON_OBJECT_BEGIN) {
@@ -279,6 +334,10 @@ bool message_read_field(struct fl_message_decoder *decoder, const struct fl_json
         return read_number(decoder, event);
     case FIELD_FLAT:
         return read_flat(decoder, event);
+    case FIELD_WORDS:
+        return read_words(decoder, event);
+    case FIELD_FLAG:
+        return read_flag(decoder, event);
     case FIELD_FL:
         return read_fl(decoder, event);
     default:

@@ -93,7 +93,8 @@ static bool is_for_us(const struct step *step)
 {
     const char *wanted = step->event->task->proplet_id;
 
-    return wanted[0] == '\0' || strcmp(wanted, step->proplet->config.proplet_id) == 0;
+    return step->event->task->broadcast || wanted[0] == '\0' ||
+           strcmp(wanted, step->proplet->config.proplet_id) == 0;
 }
 
 /* What keeps a task from being run: head and detail of the error; head NULL when nothing does. */

@@ -14,6 +14,7 @@ from propeller_fl.manager._images import (
     OciImages,
 )
 from propeller_fl.manager._manager import Manager
+from propeller_fl.manager._registry import ImageRegistry, chunks_of
 
 __all__ = [
     "BuiltinImages",
@@ -23,9 +24,11 @@ __all__ = [
     "Image",
     "ImageFiles",
     "ImageLibrary",
+    "ImageRegistry",
     "ImageSource",
     "Manager",
     "OciImages",
     "Presence",
     "Proplet",
+    "chunks_of",
 ]

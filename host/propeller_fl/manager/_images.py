@@ -182,6 +182,13 @@ class ImageLibrary:
             )
         return image
 
+    def may_serve(self, reference: str) -> bool:
+        """Whether somebody else may have what is behind ``reference``: all but files that the
+        mapping does not name."""
+        return reference in self._mapping or not (
+            _SCHEME.fullmatch(reference) is None or reference.startswith("file:")
+        )
+
     def _source_of(self, reference: str) -> ImageSource:
         match = _SCHEME.fullmatch(reference)
         if match is None:

@@ -105,10 +105,11 @@ class _Round:
 
 
 class Launcher:
-    """The machine. It owns ``fleet``."""
+    """The machine. It owns ``fleet``. ``task_env`` is put into the environment of every task."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, task_env: Mapping[str, str] | None = None) -> None:
         self._fleet = fleet
+        self._task_env = dict(task_env or {})
         self._rounds: dict[str, _Round] = {}  # open ones
         self._waiting: dict[str, dict[str, RoundStart]] = {}  # by round id, by digest
         self._opened: OrderedDict[str, _Opened] = OrderedDict()  # by the coordinator, by id
@@ -308,6 +309,7 @@ class Launcher:
             image_url=image_uri(round_.image.sha256),
             image_sha256=round_.image.sha256,
             env={
+                **self._task_env,
                 "ROUND_ID": round_id,
                 "PROPLET_ID": proplet_id,
                 "MODEL_URI": start.model_uri,

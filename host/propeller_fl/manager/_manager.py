@@ -42,6 +42,7 @@ from propeller_fl.manager._forward import ForwardCounts, Forwarder
 from propeller_fl.manager._images import ImageLibrary
 from propeller_fl.manager._launch import Launcher
 from propeller_fl.manager._outbox import Message, Outbox
+from propeller_fl.manager._registry import ImageRegistry
 from propeller_fl.store import LaunchStore
 from propeller_fl.store._launches import LaunchChange
 from propeller_fl.wire import (
@@ -96,11 +97,12 @@ class Manager:
         self._clock = clock
         self._images = images or ImageLibrary(config.images)
         self._fleet = Fleet(config.liveness_timeout_s)
-        self._launcher = Launcher(self._fleet)
+        self._launcher = Launcher(self._fleet, config.task_env)
         self._lock = threading.Lock()  # guards the fleet, which others may look at
         self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._outbox = Outbox(link)
         self._forwarder = Forwarder(link, topics)
+        self._registry = ImageRegistry(link, topics, self._images, config.chunk_bytes)
         self._fetch_due: dict[str, tuple[float, FetchImage]] = {}  # by round id
         self._due_s: dict[str, float] = {}  # reports to be published, by round id
         self._shown_s: dict[str, float] = {}  # when one was last
@@ -131,6 +133,7 @@ class Manager:
         self._link.on_up = self._on_up
         self._link.on_down = self._on_down
         self._forwarder.start()
+        self._registry.start()
         self._thread.start()
         self._link.start()
 
@@ -139,6 +142,7 @@ class Manager:
         self._stopping.set()
         self._inbox.put(None)
         self._forwarder.stop(timeout_s)
+        self._registry.stop(timeout_s)
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
 
@@ -312,6 +316,7 @@ class Manager:
             case FetchImage(round_id, after_s=after_s):
                 self._fetch_due[round_id] = time.monotonic() + after_s, effect
             case PublishImage(round_id, image):
+                self._registry.offer(image)
                 message = Message(self._topics.image(image.sha256), image.data, retain=True)
                 self._outbox.add(
                     lambda: message,

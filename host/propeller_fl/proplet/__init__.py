@@ -14,7 +14,9 @@ from propeller_fl.proplet._contract import (
 )
 from propeller_fl.proplet._data import DataSource, data_source
 from propeller_fl.proplet._files import MAPPED_FROM_BYTES, SteadyPath
+from propeller_fl.proplet._generic import GenericRuns, Stop, is_generic
 from propeller_fl.proplet._host import PropletHost
+from propeller_fl.proplet._registry import Assembly
 from propeller_fl.proplet._runtime import (
     CompiledModule,
     Invocation,
@@ -32,6 +34,7 @@ __all__ = [
     "MAPPED_FROM_BYTES",
     "MAX_LIVE",
     "MAX_WAIT_S",
+    "Assembly",
     "Board",
     "CompiledModule",
     "Content",
@@ -39,6 +42,7 @@ __all__ = [
     "ContractReport",
     "DataSource",
     "Finding",
+    "GenericRuns",
     "Invocation",
     "Limits",
     "Output",
@@ -46,12 +50,14 @@ __all__ = [
     "PropletHost",
     "RunResult",
     "SteadyPath",
+    "Stop",
     "Tasks",
     "WasmtimeRuntime",
     "Workers",
     "check_module",
     "data_source",
     "events",
+    "is_generic",
     "last_will",
     "prepare_update",
     "require_contract",

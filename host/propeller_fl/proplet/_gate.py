@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import wasmtime
 
 from propeller_fl.proplet._contract import NAMESPACE
+
+T = TypeVar("T")
 
 MAX_FDS = 12
 """Descriptors are below this: three streams, the directory, and eight open files."""
@@ -328,6 +330,22 @@ class Gate:
         Raises what Wasmtime raises: ``Trap`` also when the host stopped the run, and
         ``WasmtimeError`` when it could not be started.
         """
+
+        def call_start(exports: Mapping[str, Any]) -> None:
+            start = exports["_start"]
+            assert isinstance(start, wasmtime.Func)  # the contract has been checked
+            start(store)
+
+        self.call(store, module, host, call_start)
+
+    def call(
+        self,
+        store: wasmtime.Store,
+        module: wasmtime.Module,
+        host: Host,
+        use: Callable[[Mapping[str, Any]], T],
+    ) -> T:
+        """As :meth:`run`, but let ``use`` do what is to be done with the module's exports."""
         self._current.host = host
         try:
             # A linker joins instances without a look of Python at each of their exports.
@@ -335,15 +353,14 @@ class Gate:
             linker.define_instance(store, NAMESPACE, self._gate.instantiate(store))
             instance = linker.instantiate(store, module)
             exports = instance.exports(store)
-            start, memory = exports["_start"], exports["memory"]
-            assert isinstance(start, wasmtime.Func)  # the contract has been checked
-            assert isinstance(memory, wasmtime.Memory)
-            host.attach(memory)
+            memory = exports.get("memory")
+            if isinstance(memory, wasmtime.Memory):
+                host.attach(memory)
             if self._quick is not None:
                 linker.define_instance(store, "module", instance)
                 linker.define(store, "host", "files", host.files_memory)
                 linker.instantiate(store, self._quick)
-            start(store)
+            return use(exports)
         finally:
             del self._current.host
 

@@ -14,6 +14,7 @@ from propeller_fl.link import BrokerAddress, Link, LinkLimits, LinkLoop
 from propeller_fl.proplet._board import Board
 from propeller_fl.proplet._contents import Contents
 from propeller_fl.proplet._data import DataSource, data_source
+from propeller_fl.proplet._registry import RegistryImages
 from propeller_fl.proplet._service import Proplet, last_will
 from propeller_fl.proplet._workers import Workers
 from propeller_fl.wire import Topics, check_id
@@ -66,9 +67,18 @@ class PropletHost:
         ]
         board = Board(links[0], self._loop)
         self._contents = Contents(links[0], self._loop, topics, large, large_dir, config.models_url)
+        registry = RegistryImages(links[0], self._loop, topics)
         self._proplets = [
             Proplet(
-                link, self._loop, topics, config, proplet_id, board, self._workers, self._contents
+                link,
+                self._loop,
+                topics,
+                config,
+                proplet_id,
+                board,
+                self._workers,
+                self._contents,
+                registry,
             )
             for link, proplet_id in zip(links, config.ids, strict=True)
         ]

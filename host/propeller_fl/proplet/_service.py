@@ -9,6 +9,7 @@ import contextlib
 import functools
 import importlib.metadata
 import logging
+import os
 import platform
 import random
 import threading
@@ -19,22 +20,25 @@ from typing import Any, Final, TypeVar
 
 import propeller_fl
 from propeller_fl.config import PropletConfig
-from propeller_fl.errors import LinkError, MessageError, PropellerError
+from propeller_fl.errors import ImageError, LinkError, MessageError, PropellerError
 from propeller_fl.link import Delivery, Incoming, Link, LinkLoop, Timer, Will
 from propeller_fl.proplet._board import Board
 from propeller_fl.proplet._contents import Content, Contents
 from propeller_fl.proplet._deadline import wall_clock
+from propeller_fl.proplet._registry import RegistryImages
 from propeller_fl.proplet._task import Tasks
 from propeller_fl.proplet._task_events import (
     Answered,
     CancelRun,
     Effect,
+    EndRun,
     Event,
     Expire,
     Expired,
     Failed,
     Given,
     ImageArrived,
+    ImageFailed,
     ModelArrived,
     ModelFailed,
     Ran,
@@ -72,6 +76,16 @@ _HEAR_OF_END_S: Final = 0.05  # a task that is done by then costs the broker no 
 
 _RUNTIME = f"wasmtime {importlib.metadata.version('wasmtime')}"
 
+# What Propeller shows of a proplet beside the names that are ours; see docs/propeller.md.
+_PROPELLERS_NAMES: Final = {
+    "os": platform.system().lower(),
+    "hostname": platform.node(),
+    "cpu_arch": platform.machine(),
+    "total_memory_bytes": str(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+    "proplet_version": propeller_fl.__version__,
+    "wasm_runtime": _RUNTIME,
+}
+
 
 def last_will(topics: Topics, config: PropletConfig, proplet_id: str) -> Will:
     """What the broker is to say when this proplet is gone without a word."""
@@ -97,7 +111,9 @@ class Proplet:
         board: Board,
         workers: Workers,
         contents: Contents,
+        registry: RegistryImages,
     ) -> None:
+        self._registry = registry
         self._link = link
         self._loop = loop
         self._topics = topics
@@ -156,6 +172,7 @@ class Proplet:
                 "memory_bytes": str(self._config.memory_bytes),
                 "version": propeller_fl.__version__,
                 "own_start_topic": "true",
+                **_PROPELLERS_NAMES,
             },
         )
         self._publish(self._topics.proplet_create, discovery.encode())
@@ -182,7 +199,7 @@ class Proplet:
 
     def _on_start(self, incoming: Incoming) -> None:
         start = self._decoded(TaskStart.decode, incoming.topic, incoming.payload)
-        if start is not None and start.proplet_id == self._id:
+        if start is not None and (start.broadcast or start.proplet_id in ("", self._id)):
             self._handle(Given(start, wall_clock()))
         incoming.ack()
 
@@ -269,6 +286,9 @@ class Proplet:
                 unwanted = self._runs.pop(task_id, None)
                 if unwanted is not None:
                     unwanted.cancel()  # one under way goes on to its end or limit, unheard
+                self._workers.stop(self._id, task_id)
+            case EndRun(task_id):
+                self._workers.stop(self._id, task_id)
             case SendUpdate():
                 self._send(effect)
             case Wait(task_id, sends, delay_s):
@@ -343,6 +363,9 @@ class Proplet:
         wants = self._tasks.wants
         for want in self._followed - wants:
             self._followed.remove(want)
+            if want.kind == "registry":
+                self._registry.forget(want.name, self._id)
+                continue
             soon = self._soon.pop(want, None)
             if soon is not None:
                 soon.cancel()
@@ -374,9 +397,20 @@ class Proplet:
 
     def _ask_for(self, want: Want) -> None:
         self._soon.pop(want, None)
+        if want.kind == "registry":
+            fetched = functools.partial(self._on_registry_image, want.name)
+            self._registry.fetch(want.name, self._id, fetched)
+            return
         hear = functools.partial(self._on_wanted, want)
         with contextlib.suppress(LinkError):  # closed meanwhile
             self._board.follow(self._topic_of(want), self._id, hear)
+
+    def _on_registry_image(self, name: str, outcome: bytes | ImageError) -> None:
+        self._followed.discard(Want("registry", name))  # it was told once, and no more
+        if isinstance(outcome, bytes):
+            self._handle(ImageArrived(name, outcome))
+        else:
+            self._handle(ImageFailed(name, str(outcome)))
 
     def _topic_of(self, want: Want) -> str:
         if want.kind == "round":

@@ -34,6 +34,7 @@ from propeller_fl.proplet._task_events import (
     Delivering,
     Done,
     Effect,
+    EndRun,
     Event,
     Expire,
     Expired,
@@ -41,6 +42,7 @@ from propeller_fl.proplet._task_events import (
     Fetching,
     Given,
     ImageArrived,
+    ImageFailed,
     ModelArrived,
     ModelFailed,
     Ran,
@@ -149,7 +151,9 @@ class Tasks:
         except PropellerError as error:
             return [*effects, *self._become_done(self._failure(start.id, str(error)))]
         self._states[start.id] = Fetching(start)
-        if path is not None:
+        if start.file:
+            effects += self._step(start.id, ImageArrived(start.image_url, start.file))
+        elif path is not None:
             effects.append(ReadImage(start.id, start.image_url, path))
         if time_left_s is not None:
             effects.append(Expire(start.id, time_left_s))
@@ -167,6 +171,8 @@ class Tasks:
         state = self.state_of(task_id)
         if isinstance(state, Delivering):  # the module has done its part, and nobody asks for more
             return self._become_done(self._success(state, "stopped"))
+        if isinstance(state, Running) and state.start.daemon:
+            return [EndRun(task_id)]  # that is how a daemon ends
         error = "stopped by the manager"
         if state is None and addressed:
             self._become_done(self._failure(task_id, error))  # to be reported when it comes
@@ -184,6 +190,8 @@ class Tasks:
                 except ImageError as error:
                     return self._end(task_id, str(error))
                 return self._run_when_ready(replace(state, image=image))
+            case Fetching(start, image=None), ImageFailed(url, error) if url == start.image_url:
+                return self._end(task_id, error)
             case Fetching(start) as state, ModelArrived(uri, model, content) if uri == model_of(
                 start
             ):
@@ -326,6 +334,8 @@ def _wants(state: State) -> Iterator[Want]:
     if isinstance(state, Fetching):
         if state.image is None and image_sha256(state.start.image_url):
             yield Want("image", state.start.image_url)
+        elif state.image is None and _in_registry(state.start.image_url):
+            yield Want("registry", state.start.image_url)
         if state.model is None and model_of(state.start):
             yield Want("model", model_of(state.start))
 
@@ -342,10 +352,19 @@ def _check(start: TaskStart) -> str | None:
     if start.fl is not None:
         _check_same("round_id", start.fl.round_id, "ROUND_ID", round_of(start))
         _check_same("model_uri", start.fl.model_uri, "MODEL_URI", model_of(start))
+    if start.unsupported:
+        raise MessageError(
+            Reason.BAD_FIELD,
+            f"the task asks for {start.unsupported}, which this proplet cannot do",
+            field=start.unsupported,
+            hint="leave it out, or give the task to a proplet that can",
+        )
     if start.image_sha256 and not is_sha256(start.image_sha256):
         raise ImageError(
             f"image_sha256 is {start.image_sha256!r}", hint="64 lower-case hexadecimal digits"
         )
+    if start.file or _in_registry(start.image_url):
+        return None
     named = image_sha256(start.image_url)
     if named is None:
         return _path_of(start.image_url)
@@ -391,6 +410,15 @@ def _mismatch(state: Fetching) -> str:
     )
 
 
+def _in_registry(url: str) -> bool:
+    """Whether it is a name that only a registry can make something of: ``oci://host/name:tag``, or
+    ``host/name``."""
+    if url.startswith("oci://"):
+        return len(url) > len("oci://")
+    head, slash, tail = url.partition("/")
+    return bool(head and slash and tail and head != "fl" and "//" not in url)  # fl/: a topic
+
+
 def _path_of(url: str) -> str:
     """The path in ``/a/file`` or ``file:///a/file``."""
     if url.startswith("/"):
@@ -403,7 +431,8 @@ def _path_of(url: str) -> str:
         return unquote(parts.path)
     raise ImageError(
         f"image_url is {url[:80]!r}, which this proplet cannot fetch",
-        hint="fl/images/{sha256}, where the manager puts images; or file:///path, or /path",
+        hint="fl/images/{sha256}, where the manager puts images; file:///path, or /path; or a name "
+        "in a registry, such as oci://host/name:tag",
     )
 
 

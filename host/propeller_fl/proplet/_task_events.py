@@ -93,6 +93,14 @@ class ImageArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageFailed:
+    """No registry has given the image of that name."""
+
+    url: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelArrived:
     """``model`` is what was published on ``uri``; ``content`` the file of a large one, for which
     that is the manifest."""
@@ -174,6 +182,7 @@ Event = (
     Given
     | Stopped
     | ImageArrived
+    | ImageFailed
     | ModelArrived
     | ModelFailed
     | Ran
@@ -216,6 +225,13 @@ class CancelRun:
 
 
 @dataclass(frozen=True, slots=True)
+class EndRun:
+    """Stop a daemon; answer with Ran or Failed, as ever."""
+
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class SendUpdate:
     """Publish; answer with Taken once the broker has it, or Failed if it never can be."""
 
@@ -248,13 +264,13 @@ class Report:
     result: TaskResult
 
 
-Effect = ReadImage | Run | CancelRun | SendUpdate | Wait | Expire | Report
+Effect = ReadImage | Run | CancelRun | EndRun | SendUpdate | Wait | Expire | Report
 
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """A topic the tasks need to hear: an image's or a model's, as the task names it, or the end of
-    the round with the id ``name``."""
+    """What the tasks need to hear: an image or a model on the topic that the task names, the image
+    that a registry has under that name, or the end of the round with the id ``name``."""
 
-    kind: Literal["image", "model", "round"]
+    kind: Literal["image", "model", "round", "registry"]
     name: str

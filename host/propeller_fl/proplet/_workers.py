@@ -19,6 +19,7 @@ from propeller_fl.errors import ImageError
 from propeller_fl.log import Trouble
 from propeller_fl.proplet._contract import MAX_IMAGE_BYTES
 from propeller_fl.proplet._data import DataSource
+from propeller_fl.proplet._generic import GenericRuns, Stop, is_generic
 from propeller_fl.proplet._runtime import Invocation, Limits, RunResult, WasmtimeRuntime
 from propeller_fl.proplet._task import round_of
 from propeller_fl.proplet._task_events import Run
@@ -51,16 +52,43 @@ class Workers:
             memory_bytes=config.memory_bytes,
             output_bytes=config.output_bytes,
         )
+        self._generic = GenericRuns(
+            fuel=config.fuel,
+            wall_time_s=config.wall_time_s,
+            memory_bytes=config.memory_bytes,
+            output_bytes=config.output_bytes,
+        )
+        self._stops: dict[tuple[str, str], Stop] = {}  # of generic runs, by proplet and task
         self._closing = threading.Event()
         self._executor = ThreadPoolExecutor(
             config.workers or os.cpu_count() or 1, thread_name_prefix="wasm-worker"
         )
 
     def run(self, proplet_id: str, run: Run) -> Future[Output]:
-        """Run a task's module on the proplet's data, when its turn comes."""
+        """Run a task's module on the proplet's data, when its turn comes; a daemon at once."""
         answer: Future[Output] = Future()
-        self._executor.submit(self._answer, answer, proplet_id, run)
+        if not is_generic(run.start, run.image):
+            self._executor.submit(self._answer, answer, proplet_id, run)
+            return answer
+        key = proplet_id, run.start.id
+        stop = self._stops[key] = Stop()
+
+        def job() -> Output:
+            try:
+                return Output(self._generic.run(run.start, run.image, stop).encode())
+            finally:
+                self._stops.pop(key, None)
+
+        if not run.start.daemon:
+            return self._executor.submit(self._patiently, job)
+        threading.Thread(target=_fulfil, args=[answer, job], name="wasm-daemon").start()
         return answer
+
+    def stop(self, proplet_id: str, task_id: str) -> None:
+        """End a run that is not of a round, at once; of others the limits are the end."""
+        stop = self._stops.get((proplet_id, task_id))
+        if stop is not None:
+            stop.now()
 
     def read(self, path: str) -> Future[bytes]:
         """Read an image from a local file."""
@@ -69,6 +97,8 @@ class Workers:
     def close(self) -> None:
         """Drop what has not begun, wait for what has; its limits bound that."""
         self._closing.set()
+        for stop in list(self._stops.values()):
+            stop.now()
         self._executor.shutdown(wait=True, cancel_futures=True)
         self.runtime.close()
 
@@ -134,6 +164,15 @@ def _output(ended: RunResult, proplet_id: str, run: Run) -> Output:
     if not round_id:
         return Output(ended.stdout)
     return prepare_update(ended.stdout, round_id, proplet_id)
+
+
+def _fulfil(future: Future[_T], job: Callable[[], _T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(job())
+    except BaseException as error:
+        future.set_exception(error)
 
 
 def _read_image(path: Path) -> bytes:

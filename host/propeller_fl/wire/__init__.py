@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from propeller_fl.wire._codecs import Format, decode_document, encode_document, format_of
 from propeller_fl.wire._control_messages import (
+    MAX_CHUNKS,
     Alive,
     Discovery,
     FlSpec,
+    ImageChunk,
+    ImageRequest,
     LaunchReport,
     Liveness,
     TaskResult,
@@ -60,6 +63,7 @@ from propeller_fl.wire._topics import (
 )
 
 __all__ = [
+    "MAX_CHUNKS",
     "MAX_NAME_CHARS",
     "MAX_RANK",
     "MAX_VERSION",
@@ -71,6 +75,8 @@ __all__ = [
     "Discovery",
     "FlSpec",
     "Format",
+    "ImageChunk",
+    "ImageRequest",
     "LaunchReport",
     "Liveness",
     "Manifest",

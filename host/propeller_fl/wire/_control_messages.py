@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +17,14 @@ from propeller_fl.wire._reasons import Reason
 from propeller_fl.wire._topics import check_model_uri
 
 _MAX_FORMAT_CHARS: Final = 32
+MAX_CHUNKS: Final = 65_536
+"""Most pieces of an image that comes from a registry."""
+
+_MAX_BASE64_CHARS: Final = 12 * 1024 * 1024
+_MAX_WORDS: Final = 256  # of inputs and cli_args, each
+_MAX_WORD_CHARS: Final = 65_536
+_NUMBERS: Final = ("total_memory_bytes",)  # of metadata, which Propeller wants as such
+_BEYOND_US: Final = ("encrypted", "latent")  # what a Propeller task may ask for and cannot have
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +32,9 @@ class Discovery:
     """A proplet introduces itself (``control/proplet/create``).
 
     ``metadata`` is free text by name: ``runtime``, ``arch``, ``memory_bytes``, ``version`` and
-    ``own_start_topic`` (``"true"``: it also listens on ``control/manager/start/{proplet_id}``).
+    ``own_start_topic`` (``"true"``: it also listens on ``control/manager/start/{proplet_id}``);
+    and what Propeller shows of a proplet: ``os``, ``hostname``, ``cpu_arch``,
+    ``total_memory_bytes``, ``proplet_version``, ``wasm_runtime``.
     """
 
     proplet_id: str
@@ -42,7 +54,12 @@ class Discovery:
 
     def encode(self) -> bytes:
         return _json(
-            proplet_id=self.proplet_id, namespace=self.namespace, metadata=dict(self.metadata)
+            proplet_id=self.proplet_id,
+            namespace=self.namespace,
+            metadata={
+                key: int(value) if key in _NUMBERS and value.isdecimal() else value
+                for key, value in self.metadata.items()
+            },
         )
 
 
@@ -128,9 +145,14 @@ class FlSpec:
 
 @dataclass(frozen=True, slots=True)
 class TaskStart:
-    """One task for one proplet: run this image with this environment.
+    """One task: run this image with this environment.
 
-    ``fl`` is there in tasks of a round, but not in those of Propeller's managers.
+    ``fl`` is there in tasks of a round, but not in those of Propeller's managers. What follows it
+    is theirs, for tasks that are of no round. ``proplet_id`` is empty, or ``broadcast`` set, in a
+    task for every proplet that reads it. ``file`` is the image itself, in place of ``image_url``.
+    ``name`` is the exported function to call, ``inputs`` its arguments, numbers as text; or those
+    of a command, after ``cli_args``. A ``daemon`` runs until it is stopped. ``unsupported`` names
+    the field that asks for what no proplet of ours can do, or is empty.
     """
 
     id: str
@@ -140,23 +162,48 @@ class TaskStart:
     env: Mapping[str, str]
     image_sha256: str = ""
     fl: FlSpec | None = None
+    file: bytes = field(default=b"", repr=False)
+    inputs: tuple[str, ...] = ()
+    cli_args: tuple[str, ...] = ()
+    daemon: bool = False
+    broadcast: bool = False
+    mode: str = ""
+    unsupported: str = ""
 
     @classmethod
     def decode(cls, data: bytes) -> TaskStart:
         """Raises :class:`MessageError`."""
         fields = Fields(decode_document(data))
         env = Fields(fields.mapping("env", {}))
+        file = _bytes_of(fields, "file")
         return cls(
             id=fields.text("id", max_chars=160),
             name=fields.text("name", "", max_chars=256),
-            proplet_id=fields.id("proplet_id"),
-            image_url=fields.text("image_url", max_chars=1024),
+            proplet_id=fields.id("proplet_id", ""),
+            image_url=fields.text("image_url", *([""] if file else []), max_chars=1024),
             env={key: env.text(key, max_chars=1 << 20) for key in fields.mapping("env", {})},
             image_sha256=fields.text("image_sha256", "", max_chars=64),
             fl=FlSpec.of(fields.mapping("fl")) if fields.has("fl") else None,
+            file=file,
+            inputs=_words(fields, "inputs"),
+            cli_args=_words(fields, "cli_args"),
+            daemon=fields.boolean("daemon", False),
+            broadcast=fields.boolean("broadcast", False),
+            mode=fields.text("mode", "", max_chars=64),
+            unsupported=next((n for n in _BEYOND_US if fields.boolean(n, False)), ""),
         )
 
     def encode(self) -> bytes:
+        """What is Propeller's and says nothing is left out."""
+        theirs: dict[str, Any] = {
+            "file": base64.b64encode(self.file).decode(),
+            "inputs": list(self.inputs),
+            "cli_args": list(self.cli_args),
+            "daemon": self.daemon,
+            "broadcast": self.broadcast,
+            "mode": self.mode,
+            self.unsupported: bool(self.unsupported),
+        }
         fl = {} if self.fl is None else {"fl": self.fl.document()}
         return _json(
             id=self.id,
@@ -166,6 +213,7 @@ class TaskStart:
             image_sha256=self.image_sha256,
             env=dict(self.env),
             **fl,
+            **{name: value for name, value in theirs.items() if value},
         )
 
 
@@ -217,6 +265,55 @@ class TaskResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """A proplet asks for an image by the name in its task (``registry/proplet``)."""
+
+    app_name: str
+
+    @classmethod
+    def decode(cls, data: bytes) -> ImageRequest:
+        """Raises :class:`MessageError`."""
+        return cls(_app_name(Fields(decode_document(data))))
+
+    def encode(self) -> bytes:
+        return _json(app_name=self.app_name)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageChunk:
+    """A piece of an image (``registry/server``); all but the last have one size.
+
+    Every proplet hears the chunks for all of them.
+    """
+
+    app_name: str
+    chunk_idx: int
+    total_chunks: int
+    data: bytes = field(repr=False)
+
+    @classmethod
+    def decode(cls, data: bytes) -> ImageChunk:
+        """Raises :class:`MessageError`."""
+        fields = Fields(decode_document(data))
+        total = fields.integer("total_chunks", low=1, high=MAX_CHUNKS)
+        return cls(
+            app_name=_app_name(fields),
+            chunk_idx=fields.integer("chunk_idx", low=0, high=total - 1),
+            total_chunks=total,
+            data=_bytes_of(fields, "data", needed=True),
+        )
+
+    def encode(self) -> bytes:
+        """In this order: a reader that streams must know what the data are before they come."""
+        return _json(
+            app_name=self.app_name,
+            chunk_idx=self.chunk_idx,
+            total_chunks=self.total_chunks,
+            data=base64.b64encode(self.data).decode(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchReport:
     """Who was launched for a round and who was not (``fl/rounds/{round_id}/launch``, retained).
 
@@ -251,6 +348,42 @@ class LaunchReport:
             failed=dict(self.failed),
             error=self.error,
         )
+
+
+def _app_name(fields: Fields) -> str:
+    name = fields.text("app_name", max_chars=1024)
+    if not name:
+        raise MessageError(Reason.MISSING_FIELD, "app_name is empty", field="app_name")
+    return name
+
+
+def _bytes_of(fields: Fields, name: str, *, needed: bool = False) -> bytes:
+    """A field in base64."""
+    text = fields.text(name, *([] if needed else [""]), max_chars=_MAX_BASE64_CHARS)
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as err:
+        raise MessageError(
+            Reason.BAD_FIELD, f"{name} is no base64: {err}", field=name, hint="RFC 4648, padded"
+        ) from None
+
+
+def _words(fields: Fields, name: str) -> tuple[str, ...]:
+    """An array of texts and numbers as texts, empty when absent."""
+    words: list[str] = []
+    for value in fields.sequence(name, []):
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            what = f"{name} holds a {type(value).__name__}"
+            raise MessageError(Reason.BAD_FIELD, what, field=name, hint="texts or numbers")
+        words.append(value if isinstance(value, str) else json.dumps(value))
+    if len(words) > _MAX_WORDS or any(len(word) > _MAX_WORD_CHARS for word in words):
+        raise MessageError(
+            Reason.BAD_FIELD,
+            f"{name} is too long",
+            field=name,
+            hint=f"at most {_MAX_WORDS} of at most {_MAX_WORD_CHARS} characters",
+        )
+    return tuple(words)
 
 
 def _json(**document: Any) -> bytes:

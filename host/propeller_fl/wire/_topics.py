@@ -183,6 +183,16 @@ class Topics:
     def task_stop_of(self, proplet_id: str) -> str:
         return self.absolute(f"control/manager/stop/{proplet_id}")
 
+    @property
+    def registry_requests(self) -> str:
+        """Where proplets ask for images by name."""
+        return self.absolute("registry/proplet")
+
+    @property
+    def registry_chunks(self) -> str:
+        """Where those come, in pieces."""
+        return self.absolute("registry/server")
+
     def _round_and_proplet(self, topic: str, kind: str) -> tuple[str, str] | None:
         relative = self.relative(topic)
         if relative is None:

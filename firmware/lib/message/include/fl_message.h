@@ -31,6 +31,7 @@
 #define FL_IMAGE_URL_MAX 255 /* bytes */
 #define FL_MODEL_URI_MAX 74  /* bytes: fl/models/{id} */
 #define FL_FORMAT_MAX 32     /* bytes */
+#define FL_INPUTS_MAX 127    /* bytes: all of a function's arguments, with what separates them */
 /* For people only: a longer text is kept in part, and ends in "...". */
 #define FL_TASK_NAME_MAX 63
 #define FL_REASON_MAX 31
@@ -51,6 +52,12 @@ struct fl_task_start {
     char id[FL_TASK_ID_MAX + 1];
     char name[FL_TASK_NAME_MAX + 1];
     char proplet_id[FL_ID_MAX + 1]; /* empty: for every proplet that reads it */
+    bool broadcast;                 /* for every proplet, whatever proplet_id says */
+    /*
+     * "inputs", numbers or strings without blanks, one blank between two: the arguments of the
+     * exported function "name", in a task of no round.
+     */
+    char inputs[FL_INPUTS_MAX + 1];
     char image_url[FL_IMAGE_URL_MAX + 1];
     /*
      * From "image_sha256", else from an image_url "fl/images/{sha256}". Both, but different, is
@@ -75,7 +82,7 @@ struct fl_task_start {
     enum fl_stream_status file_status;
     uint32_t file_size_bytes; /* decoded */
     /*
-     * A field that asks for something this proplet cannot do ("encrypted", "inputs", "cli_args",
+     * A field that asks for something this proplet cannot do ("encrypted", "latent", "cli_args",
      * "daemon"), or NULL. False, null and empty values ask for nothing.
      */
     const char *unsupported;
