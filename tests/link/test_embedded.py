@@ -111,8 +111,15 @@ def test_directory_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_address_that_is_not_ours(tmp_path: Path) -> None:
+    settings = BrokerSettings(host="203.0.113.1", port=0)
     with pytest.raises(BrokerError, match=r"cannot listen on 203\.0\.113\.1"):
-        EmbeddedBroker(tmp_path, BrokerSettings(host="203.0.113.1", port=0)).start()
+        EmbeddedBroker(tmp_path, settings, allow_plain=True).start()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "203.0.113.1", "example.org"])
+def test_others_are_not_let_in_without_tls_and_logins(tmp_path: Path, host: str) -> None:
+    with pytest.raises(ConfigError, match=r"without TLS and logins.*propeller-fl init"):
+        EmbeddedBroker(tmp_path, BrokerSettings(host=host, port=0))
 
 
 def test_server_that_does_not_start_gives_its_reason(tmp_path: Path) -> None:

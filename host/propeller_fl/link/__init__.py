@@ -14,9 +14,9 @@ from any thread.
 
 from __future__ import annotations
 
-from ._address import BrokerAddress, TlsOptions
+from ._address import BrokerAddress, TlsOptions, is_loopback
 from ._delivery import Delivery
-from ._embedded import BrokerSettings, EmbeddedBroker
+from ._embedded import BrokerSecurity, BrokerSettings, EmbeddedBroker, opens_session, reload_broker
 from ._incoming import Incoming
 from ._link import Link
 from ._loop import LinkLoop, Timer
@@ -26,6 +26,7 @@ from ._probe import Finding, probe_broker
 __all__ = [
     "Backoff",
     "BrokerAddress",
+    "BrokerSecurity",
     "BrokerSettings",
     "Delivery",
     "EmbeddedBroker",
@@ -37,5 +38,8 @@ __all__ = [
     "Timer",
     "TlsOptions",
     "Will",
+    "is_loopback",
+    "opens_session",
     "probe_broker",
+    "reload_broker",
 ]

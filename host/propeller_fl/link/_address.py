@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import ssl
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -23,12 +25,15 @@ class TlsOptions:
     ``ca_file``    PEM file of authorities to trust instead of the system's
     ``cert_file``  PEM file of our own certificate, with ``key_file`` (or the key in the same file)
     ``insecure``   accept any certificate; for a bench, never for a network
+    ``ca_pem``, ``identity_pem``  the same in memory: authorities to trust, certificate and key
     """
 
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
     insecure: bool = False
+    ca_pem: str = field(default="", repr=False)
+    identity_pem: str = field(default="", repr=False)
 
     def context(self) -> ssl.SSLContext:
         """Read the files. ConfigError names the one that cannot be used."""
@@ -40,9 +45,11 @@ class TlsOptions:
                     f"no TLS file at {path}", hint="check ca_file, cert_file, key_file"
                 )
         try:
-            context = ssl.create_default_context(cafile=self.ca_file)
+            context = ssl.create_default_context(cafile=self.ca_file, cadata=self.ca_pem or None)
             if self.cert_file:
                 context.load_cert_chain(self.cert_file, self.key_file)
+            if self.identity_pem:
+                _load_from_memory(context, self.identity_pem)
         except (ssl.SSLError, OSError) as error:
             files = ", ".join(str(p) for p in (self.ca_file, self.cert_file, self.key_file) if p)
             raise ConfigError(
@@ -96,12 +103,33 @@ class BrokerAddress:
             tls=tls,
         )
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether what is sent there stays on this machine."""
+        return is_loopback(self.host)
+
     def __str__(self) -> str:
         scheme = "mqtts" if self.tls else "mqtt"
         user = "" if self.username is None else self.username
         login = f"{user}:***@" if self.password is not None else f"{user}@" if user else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{scheme}://{login}{host}:{self.port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is this machine by its name or address; nothing is looked up."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
+def _load_from_memory(context: ssl.SSLContext, pem: str) -> None:
+    """``ssl`` reads keys from files alone: one that is ours only, and gone when it is read."""
+    with tempfile.NamedTemporaryFile() as file:  # made with mode 0600
+        file.write(pem.encode())
+        file.flush()
+        context.load_cert_chain(file.name)
 
 
 def _fault(parts: SplitResult, host: str | None, tls: TlsOptions | None) -> str:

@@ -5,25 +5,28 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import http.client
 import importlib.metadata
 import json
 import logging
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from .. import disk
 from ..errors import BrokerError, ConfigError
-from ._address import BrokerAddress
+from ._address import BrokerAddress, is_loopback
 from ._jetstream import bound_queue
 from ._storage_watch import StorageWatch
 
@@ -36,6 +39,9 @@ _HANDSHAKE_S = 2.0
 _LOCK_PATIENCE_S = 1.0
 _GOODBYE_S = 2.0
 _START_S = 15.0
+_TLS_HANDSHAKE_S = 15  # with a board that counts primes, or on a busy machine
+_RELOAD_S = 10.0
+_PID_FILE = "broker.pid"
 _ENVELOPE_BYTES = 256 * 1024  # what the server adds to a payload: topic, up to 64 KiB, and headers
 _MAX_PAYLOAD_BYTES = 64 * 1024 * 1024 - _ENVELOPE_BYTES  # nats-server takes no more than 64 MiB
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # how to reach a wildcard
@@ -73,6 +79,25 @@ class BrokerSettings:
                 raise ConfigError(f"broker setting {name} is {value}, must be {limits}")
 
 
+@dataclass(frozen=True, slots=True)
+class BrokerSecurity:
+    """TLS for who connects, and whom to let in.
+
+    ``certificate``, ``key``  PEM files of the server's own
+    ``authority``             PEM file of who must have signed the certificates of clients; None:
+                              clients need none
+    ``users``                 a file in nats-server's format that holds its ``authorization``; it is
+                              read again by :func:`reload_broker`
+    ``own_login``             how the broker's keeper reaches it: user, password, TLS. May do all
+    """
+
+    certificate: Path
+    key: Path
+    authority: Path | None
+    users: Path
+    own_login: BrokerAddress
+
+
 class EmbeddedBroker:
     """A broker that lives in ``data_dir`` (store, configuration, log, lock) and dies with us.
 
@@ -80,6 +105,9 @@ class EmbeddedBroker:
     call ``start``.
     ``start`` after a ``stop`` or a death brings it back on the same port with what it had stored.
     After a full disk it is started again by itself, once there is room.
+
+    Without ``security`` it listens on loopback alone, unless ``allow_plain``: then anybody who
+    reaches it may do everything. ConfigError otherwise.
     """
 
     def __init__(
@@ -87,10 +115,19 @@ class EmbeddedBroker:
         data_dir: Path,
         settings: BrokerSettings = BrokerSettings(),
         *,
+        security: BrokerSecurity | None = None,
+        allow_plain: bool = False,
         on_death: Callable[[BrokerError], None] | None = None,
     ) -> None:
+        if security is None and not allow_plain and not is_loopback(settings.host):
+            raise ConfigError(
+                f"the broker would listen on {settings.host} without TLS and logins",
+                hint="`propeller-fl init` makes both; on a network that you trust altogether, "
+                "set broker.allow_plain to true",
+            )
         self._data_dir = data_dir = data_dir.absolute()
         self._settings = settings
+        self._security = security
         self._on_death = on_death
         self._stderr_path = data_dir / "broker.stderr"  # a panic, or words before it has a log
         self._port = settings.port
@@ -103,8 +140,18 @@ class EmbeddedBroker:
 
     @property
     def address(self) -> BrokerAddress:
-        """Where it listens; valid once started."""
-        return BrokerAddress(_EVERYWHERE.get(self._settings.host, self._settings.host), self._port)
+        """Where it listens, without a login; valid once started."""
+        host = _EVERYWHERE.get(self._settings.host, self._settings.host)
+        tls = self._security.own_login.tls if self._security else None
+        return BrokerAddress(host, self._port, tls=tls)
+
+    @property
+    def _own_login(self) -> BrokerAddress:
+        """Where it listens, as its keeper."""
+        if self._security is None:
+            return self.address
+        login = self._security.own_login
+        return replace(self.address, username=login.username, password=login.password)
 
     @property
     def running(self) -> bool:
@@ -156,7 +203,13 @@ class EmbeddedBroker:
                 if attempt == _PORT_ATTEMPTS or "address already in use" not in str(error):
                     raise
                 child.end(0.0)
-        bound_queue(self._own_port, self._settings.max_store_bytes // 2, deadline_s)
+        login = self._own_login
+        bound_queue(
+            self._own_port,
+            self._settings.max_store_bytes // 2,
+            deadline_s,
+            (login.username, login.password),
+        )
         child.expect_to_live()
 
     def _start_again(self) -> None:
@@ -186,7 +239,7 @@ class EmbeddedBroker:
         self.stop()
 
     def config(self) -> dict[str, object]:
-        """The server's configuration: one place for all of it, users and permissions to come."""
+        """The server's configuration but for users and permissions, which have their own file."""
         settings = self._settings
         return {
             "server_name": "propeller-fl",
@@ -203,9 +256,11 @@ class EmbeddedBroker:
                 # A subscription is a consumer of one stream, whose default limit is 1,000.
                 "limits": {"default_max_consumers": -1},
             },
+            "pid_file": str(self._data_dir / _PID_FILE),
             "mqtt": {
                 "host": settings.host,
                 "port": self._port,
+                **({"tls": _tls(self._security)} if self._security else {}),
                 "ack_wait": f"{settings.redeliver_after_s:g}s",
                 "max_ack_pending": settings.max_unacknowledged,
             },
@@ -251,10 +306,19 @@ class EmbeddedBroker:
         path = self._data_dir / "broker.conf"
         try:
             path.touch(mode=0o600)
-            path.write_text(json.dumps(self.config(), indent=1))  # a subset of its own format
+            path.write_text(self._config_text())
         except OSError as error:
             raise self._unusable(error) from error
         return path
+
+    def _config_text(self) -> str:
+        """JSON is a subset of its own format, in which the outermost braces may be missing."""
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in self.config().items()]
+        if self._security is not None:
+            # It takes the path for one that begins beside its configuration.
+            users = os.path.relpath(self._security.users, self._data_dir)
+            lines.append(f"include {json.dumps(users)}")
+        return "\n".join(lines) + "\n"
 
     def _spawn(self, command: list[str]) -> _Child:
         assert self._lock_file is not None
@@ -276,7 +340,7 @@ class EmbeddedBroker:
             self._on_death(error)
 
     def _await_ready(self, child: _Child, deadline_s: float, timeout_s: float) -> None:
-        while not _answers(self.address):
+        while not opens_session(self._own_login):
             if not child.running:
                 raise BrokerError(f"the embedded broker did not start: {self._last_words()}")
             if time.monotonic() > deadline_s:
@@ -433,15 +497,101 @@ def _free_port(host: str, port: int) -> int:
         return chosen
 
 
-def _answers(address: BrokerAddress) -> bool:
-    """Whether an MQTT session can be opened there now."""
-    client_id = b"propeller-fl-ready"
-    body = b"\x00\x04MQTT\x04\x02\x00\x0a" + len(client_id).to_bytes(2, "big") + client_id
-    try:
-        with socket.create_connection((address.host, address.port), _HANDSHAKE_S) as sock:
-            sock.sendall(b"\x10" + bytes([len(body)]) + body)
+def opens_session(address: BrokerAddress) -> bool:
+    """Whether an MQTT session can be opened there now, with this login. Tries once."""
+    body = b"\x00\x04MQTT\x04" + (b"\x02" if address.username is None else b"\xc2") + b"\x00\x0a"
+    for text in ("propeller-fl-ready", address.username, address.password):
+        if text is not None:
+            body += len(text.encode()).to_bytes(2, "big") + text.encode()
+    with contextlib.ExitStack() as stack:
+        try:
+            sock = stack.enter_context(
+                socket.create_connection((address.host, address.port), _HANDSHAKE_S)
+            )
+            if address.tls is not None:
+                context = address.tls.context()
+                sock = stack.enter_context(context.wrap_socket(sock, server_hostname=address.host))
+            sock.sendall(b"\x10" + _length(len(body)) + body)
             accepted = sock.recv(4) == b"\x20\x02\x00\x00"
             sock.sendall(b"\xe0\x00")
+        except OSError:
+            return False
+    return accepted
+
+
+def _length(size_bytes: int) -> bytes:
+    """As MQTT has it: seven bits a byte, the lowest first."""
+    encoded = bytearray()
+    while True:
+        size_bytes, low = divmod(size_bytes, 128)
+        encoded.append(low | (128 if size_bytes else 0))
+        if not size_bytes:
+            return bytes(encoded)
+
+
+def _tls(security: BrokerSecurity) -> dict[str, object]:
+    options: dict[str, object] = {
+        "cert_file": str(security.certificate),
+        "key_file": str(security.key),
+        "timeout": _TLS_HANDSHAKE_S,
+    }
+    if security.authority is not None:
+        options |= {"ca_file": str(security.authority), "verify": True}
+    return options
+
+
+def reload_broker(data_dir: Path, timeout_s: float = _RELOAD_S) -> bool:
+    """Have the embedded broker that runs on ``data_dir``, in whichever process, read its users,
+    permissions and certificates again. Sessions of users that are gone are over by then.
+
+    False when none runs there. BrokerError when it has not done so within ``timeout_s``, or
+    refuses what it read.
+    """
+    pid_file, config = data_dir / _PID_FILE, data_dir / "broker.conf"
+    if not _is_held(data_dir / "broker.lock"):
+        return False
+    try:
+        pid = int(pid_file.read_text())
+        settings = config.read_text()
+    except (OSError, ValueError):
+        return False  # it is about to start, and will read the files as they are
+    found = re.search(r'"http": "127\.0\.0\.1:([0-9]+)"', settings)
+    before = _loaded_at(int(found[1])) if found else None
+    if found is None or before is None:
+        return False
+    try:
+        os.kill(pid, signal.SIGHUP)
+    except ProcessLookupError:
+        return False
+    deadline_s = time.monotonic() + timeout_s
+    while _loaded_at(int(found[1])) == before:
+        if time.monotonic() > deadline_s:
+            raise BrokerError(
+                f"the embedded broker has not taken its users up again within {timeout_s:g} s",
+                hint=f"{data_dir / 'broker.log'} says why; end it, and it has to",
+            )
+        time.sleep(_POLL_S)
+    return True
+
+
+def _loaded_at(port: int) -> str | None:
+    """When the server read its configuration last; None when it does not answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_HANDSHAKE_S)
+    try:
+        connection.request("GET", "/varz")
+        return str(json.loads(connection.getresponse().read())["config_load_time"])
+    except (OSError, ValueError, KeyError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        with path.open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
     except OSError:
         return False
-    return accepted
+    return False

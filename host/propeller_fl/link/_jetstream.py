@@ -19,8 +19,11 @@ _TRY_S = 2.0
 _PAUSE_S = 0.05
 
 
-def bound_queue(port: int, max_bytes: int, deadline_s: float) -> None:
-    """Bound the messages that wait, over the server's own protocol at ``port``.
+def bound_queue(
+    port: int, max_bytes: int, deadline_s: float, login: tuple[str | None, str | None]
+) -> None:
+    """Bound the messages that wait, over the server's own protocol at ``port``. ``login`` is user
+    and password, where it wants some.
 
     Tries again until ``deadline_s`` of the monotonic clock: a server that has just taken up a store
     may leave a request without an answer. Raises :class:`BrokerError`.
@@ -28,7 +31,7 @@ def bound_queue(port: int, max_bytes: int, deadline_s: float) -> None:
     while True:
         left_s = deadline_s - time.monotonic()
         try:
-            _bound(port, max_bytes, max(_PAUSE_S, min(_TRY_S, left_s)))
+            _bound(port, max_bytes, max(_PAUSE_S, min(_TRY_S, left_s)), login)
             return
         except (OSError, ValueError, KeyError) as error:
             if left_s <= _PAUSE_S:
@@ -39,9 +42,15 @@ def bound_queue(port: int, max_bytes: int, deadline_s: float) -> None:
         time.sleep(_PAUSE_S)
 
 
-def _bound(port: int, max_bytes: int, timeout_s: float) -> None:
+def _bound(
+    port: int, max_bytes: int, timeout_s: float, login: tuple[str | None, str | None]
+) -> None:
+    user, password = login
+    options: dict[str, Any] = {"verbose": False}
+    if user is not None:
+        options |= {"user": user, "pass": password}
     with socket.create_connection(("127.0.0.1", port), timeout_s) as sock:
-        sock.sendall(b'CONNECT {"verbose":false}\r\n')
+        sock.sendall(f"CONNECT {json.dumps(options)}\r\n".encode())
         config = _request(sock, f"$JS.API.STREAM.INFO.{_STREAM}", {})["config"]
         if (config.get("max_bytes"), config.get("discard")) == (max_bytes, "new"):
             return  # an earlier try got so far

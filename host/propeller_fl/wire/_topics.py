@@ -167,6 +167,26 @@ class Topics:
     def proplet_results(self) -> str:
         return self.absolute("control/proplet/results")
 
+    # the same by proplet, ours: so that a broker's access rules can say who speaks
+
+    def proplet_create_of(self, proplet_id: str) -> str:
+        return self.absolute(f"control/proplet/create/{proplet_id}")
+
+    def proplet_alive_of(self, proplet_id: str) -> str:
+        return self.absolute(f"control/proplet/alive/{proplet_id}")
+
+    def proplet_results_of(self, proplet_id: str) -> str:
+        return self.absolute(f"control/proplet/results/{proplet_id}")
+
+    def parse_speaker(self, topic: str) -> str | None:
+        """The proplet whose own create, alive or results topic this is; ``None`` for the topics
+        that all share, and any other."""
+        match (self.relative(topic) or "").split("/"):
+            case ["control", "proplet", "create" | "alive" | "results", proplet_id]:
+                return check_id(proplet_id, "proplet_id")
+            case _:
+                return None
+
     @property
     def task_start(self) -> str:
         """The start topic that all proplets share."""
