@@ -90,7 +90,23 @@ def encode_document(document: dict[str, Any], form: Format) -> bytes:
     """
     if form is Format.CBOR:
         return cbor2.dumps(document, default=_encode_cbor_array)
-    return _json_text(document).encode()
+    try:  # most documents are small and hold none: one call into C
+        return _WITHOUT_ARRAYS.encode(document).encode()
+    except _HasArray:
+        return _json_text(document).encode()
+
+
+class _HasArray(Exception):
+    """The document has something that only :func:`_json_text` writes."""
+
+
+def _has_array(value: Any) -> Any:
+    raise _HasArray
+
+
+_WITHOUT_ARRAYS: Final = json.JSONEncoder(
+    separators=(",", ":"), allow_nan=False, check_circular=False, default=_has_array
+)
 
 
 def _undecodable(why: str) -> MessageError:
