@@ -180,6 +180,7 @@ def test_another_server_is_told_apart(
         (["--broker", "mqtt://a:b@h:1"], "has a login"),
         (["--proplets", "a/b"], "not an id"),
         (["--proplets", "a..b"], "two dots"),
+        (["--domain", "2nd"], "cannot be called '2nd'"),
         (["--proplets", "a,a"], "two clients would be called a"),
     ],
 )

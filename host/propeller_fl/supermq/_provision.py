@@ -4,6 +4,7 @@ files with which the services find their way."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from propeller_fl.wire import Topics, check_id
 
 _SERVICES: Final = ("manager", "coordinator", "model-server", "operator")
 _CONNECTIONS: Final = ("publish", "subscribe")
+_ROUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,35}", re.ASCII)  # SuperMQ's rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,13 @@ class Plan:
     def __post_init__(self) -> None:
         if BrokerAddress.parse(self.broker).username is not None:
             raise ConfigError("the broker's address has a login", hint="each client gets its own")
-        for name in (*self.proplets, self.domain, self.channel):
+        for route in (self.domain, self.channel):
+            if not _ROUTE.fullmatch(route):
+                raise ConfigError(
+                    f"a domain or channel cannot be called {route[:80]!r}",
+                    hint="SuperMQ wants a letter, then up to 35 letters, digits, _ -",
+                )
+        for name in self.proplets:
             check_id(name, "name")
             if ".." in name:  # it becomes a level of topics
                 raise ConfigError(f"{name} has two dots in a row", hint="SuperMQ refuses that")
