@@ -1,8 +1,8 @@
 """Settings: frozen dataclasses, filled from defaults < TOML file < environment < flags.
 
 A setting ``[section] name`` in the file is ``PROPELLER_FL_SECTION_NAME`` in the environment and
-``section.name`` as a flag. The names of the demo that came before us are understood as well:
-``MQTT_BROKER``, ``MODELS_DIR``. Services receive their section as a value and read nothing else.
+``section.name`` as a flag. The names of Propeller and of its demo are understood as well, below
+ours (:mod:`propeller_fl.foreign`). Services receive their section as a value and read nothing else.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from propeller_fl.errors import ConfigError
+from propeller_fl.foreign import foreign_settings
 from propeller_fl.wire import Format, Topics
 
 ENV_PREFIX: Final = "PROPELLER_FL_"
-_ALIASES: Final = {"MQTT_BROKER": "broker.url", "MODELS_DIR": "model_server.models_dir"}
 _SECRET: Final = {"broker.url"}  # may hold a password
 _MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 
@@ -144,15 +144,17 @@ def load(
     file: Path | None = None,
     environ: Mapping[str, str] | None = None,
     flags: Mapping[str, Any] | None = None,
+    command: str = "",
 ) -> Settings:
     """Read settings; raises :class:`ConfigError` naming the setting and where it came from.
 
-    ``flags`` are dotted names (``model_server.models_dir``) with values or texts.
+    ``flags`` are dotted names (``model_server.models_dir``) with values or texts. ``command`` is
+    who asks: Propeller has a name for the manager's broker and another for the proplet's.
     """
     given: dict[str, tuple[Any, str]] = {}
     if file is not None:
         given.update((name, (value, str(file))) for name, value in _read_file(file))
-    given.update(_read_environment(os.environ if environ is None else environ))
+    given.update(_read_environment(os.environ if environ is None else environ, command))
     given.update((name, (value, "flag")) for name, value in (flags or {}).items())
     settings: Settings = _build(Settings, "", given)
     if given:
@@ -186,10 +188,10 @@ def _read_file(file: Path) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _read_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[Any, str]]]:
-    for variable, name in _ALIASES.items():
-        if environ.get(variable):
-            yield name, (environ[variable], variable)
+def _read_environment(
+    environ: Mapping[str, str], command: str
+) -> Iterator[tuple[str, tuple[Any, str]]]:
+    yield from foreign_settings(environ, command)
     for name in _names(Settings, ""):
         variable = ENV_PREFIX + name.replace(".", "_").upper()
         if variable in environ:

@@ -243,6 +243,8 @@ _SETTINGS_FILES: Final = [
 _SETTINGS_VALUES: Final = [
     "MQTT_BROKER=mqtt://h:1\nMODELS_DIR=/tmp/m\nPROPELLER_FL_BROKER_PORT=1",
     "broker.insecure=yes\nproplet.ids=a,b\nproplet.heartbeat_s=1e0\nmanager.images=a=b,c=d",
+    "MANAGER_MQTT_ADDRESS=tcp://h:1\nMANAGER_CLIENT_ID=a\nMANAGER_CLIENT_KEY=k\n"
+    "MANAGER_DOMAIN_ID=d\nMANAGER_CHANNEL_ID=c\nPROPLET_LIVELINESS_INTERVAL=1m5s",
     "PROPELLER_FL_PROPLET_WALL_TIME_S=nan\nproplet.fuel=10\nbroker.ca_file=~/x",
 ]
 _DATA_SETTINGS: Final = [

@@ -40,7 +40,9 @@ class Context:
     def settings(self, **flags: Any) -> Settings:
         """``flags`` of the command itself (``broker__url=…``), over all others; None is absent."""
         own = {name.replace("__", "."): value for name, value in flags.items() if value is not None}
-        return config.load(self.file, flags=self.flags | own)
+        running = click.get_current_context(silent=True)
+        command = (running.info_name or "") if running else ""
+        return config.load(self.file, flags=self.flags | own, command=command)
 
     def operator(self, **flags: Any) -> Operator:
         settings = self.settings(**flags)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from propeller_fl import __version__, config, log
-from propeller_fl.cli import _client, _demo, _doctor, _models, _rounds, _services
+from propeller_fl.cli import _client, _demo, _doctor, _models, _rounds, _services, _supermq, _test
 from propeller_fl.cli._context import Context, fails_clearly, pass_context, print_json
 
 
@@ -67,5 +67,5 @@ def show_config(context: Context) -> None:
 
 for command in (*_services.COMMANDS, *_demo.COMMANDS, *_doctor.COMMANDS):
     main.add_command(command)
-for group in (_rounds.group, _models.group, _client.group):
+for group in (_rounds.group, _models.group, _client.group, _supermq.group, _test.group):
     main.add_command(group)
