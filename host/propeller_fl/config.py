@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import ipaddress
 import os
 import tomllib
 import types
@@ -112,6 +113,19 @@ class PropletConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """Propeller's HTTP face. With ``enabled`` it is part of `up`."""
+
+    enabled: bool = False
+    http_host: str = "127.0.0.1"  # any other needs a token_file
+    http_port: int = 8080  # 0: a free one
+    token_file: Path | None = None  # who asks must show what is in it
+    wait_s: float = 15.0  # how long an answer over MQTT is waited for
+    task_wasm_image: str = "oci://example/fl-client-wasm:latest"  # of an experiment that names none
+    data: str = ""  # as proplet.data, of proplet.ids, to be had over HTTP; empty: no data are
+
+
+@dataclass(frozen=True, slots=True)
 class LargeConfig:
     """Models that are too large for one message: they travel as a manifest and parts of a file."""
 
@@ -134,6 +148,7 @@ class Settings:
     model_server: ModelServerConfig = field(default_factory=ModelServerConfig)
     proplet: PropletConfig = field(default_factory=PropletConfig)
     large: LargeConfig = field(default_factory=LargeConfig)
+    gateway: GatewayConfig = field(default_factory=GatewayConfig)
 
     @property
     def topics(self) -> Topics:
@@ -294,6 +309,14 @@ def _check(settings: Settings) -> None:
     _require(settings.coordinator.model_grace_s >= 0, "coordinator.model_grace_s", "0 or more")
     _require(settings.coordinator.keep_rounds >= 0, "coordinator.keep_rounds", "0 or more")
     _require(0 <= settings.model_server.http_port < 65536, "model_server.http_port", "0 to 65535")
+    gateway = settings.gateway
+    _require(0 <= gateway.http_port < 65536, "gateway.http_port", "0 to 65535")
+    _require(0 < gateway.wait_s <= 300, "gateway.wait_s", "above 0, at most 300 s")
+    _require(
+        gateway.token_file is not None or _is_loopback(gateway.http_host),
+        "gateway.http_host",
+        "an address of this machine alone, such as 127.0.0.1, or set gateway.token_file",
+    )
     large = settings.large
     _require(large.above_bytes > 0, "large.above_bytes", "above 0")
     _require(
@@ -312,6 +335,13 @@ def _check(settings: Settings) -> None:
         "proplet.models_url",
         "http://host:port of a model server, or empty",
     )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _require(holds: bool, name: str, rule: str) -> None:

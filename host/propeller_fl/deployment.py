@@ -17,6 +17,7 @@ from propeller_fl.clock import steady_clock
 from propeller_fl.config import BrokerConfig, Settings
 from propeller_fl.coordinator import Coordinator
 from propeller_fl.errors import BrokerError, ConfigError, LinkError
+from propeller_fl.gateway import Gateway, GatewayServer, TaskBook
 from propeller_fl.link import (
     BrokerAddress,
     BrokerSettings,
@@ -27,7 +28,7 @@ from propeller_fl.link import (
 )
 from propeller_fl.manager import ImageLibrary, Manager, OciImages
 from propeller_fl.model_server import ModelServer
-from propeller_fl.proplet import PropletHost
+from propeller_fl.proplet import PropletHost, data_source
 from propeller_fl.store import LaunchStore, ModelsDir, RoundStore
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Role(Flag):
     MANAGER = auto()
     MODEL_SERVER = auto()
     PROPLETS = auto()
+    GATEWAY = auto()
     SERVICES = COORDINATOR | MANAGER | MODEL_SERVER
     ALL = BROKER | SERVICES | PROPLETS
 
@@ -86,13 +88,14 @@ class _Watched:
 class Deployment:
     """A context manager: everything in ``roles`` runs inside, and is stopped in reverse at the end.
 
-    Raises what the services raise when they cannot start. ``address`` and ``http_address`` are
-    valid inside.
+    Raises what the services raise when they cannot start. ``address``, ``http_address`` and
+    ``gateway_address`` are valid inside.
     """
 
     def __init__(self, settings: Settings, roles: Role = Role.ALL) -> None:
         self.settings = settings
         self.http_address = ""
+        self.gateway_address = ""
         self._roles = roles
         self._stack = contextlib.ExitStack()
         self._links: list[Link] = []
@@ -104,7 +107,7 @@ class Deployment:
         with contextlib.ExitStack() as stack:
             if Role.BROKER in self._roles and not self.settings.broker.url:
                 self._start_broker(stack)
-            if self._roles & (Role.SERVICES | Role.PROPLETS):
+            if self._roles & (Role.SERVICES | Role.PROPLETS | Role.GATEWAY):
                 loop = stack.enter_context(LinkLoop(name="services"))
                 self._start_services(stack, loop)
             self._stack = stack.pop_all()
@@ -181,6 +184,8 @@ class Deployment:
             manager.start()
             stack.callback(manager.stop)
             self._watched.append(_Watched("manager", lambda: manager.failure))
+        if Role.GATEWAY in self._roles:
+            self._start_gateway(stack, loop)
         self._await_links()  # before proplets introduce themselves to a manager that cannot hear
         if Role.PROPLETS in self._roles:
             proplets = PropletHost(
@@ -195,6 +200,28 @@ class Deployment:
             proplets.start()
             stack.callback(proplets.stop)
             self._await("proplets", proplets.wait_connected)
+
+    def _start_gateway(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
+        settings = self.settings
+        book = TaskBook(self._owned(stack, "gateway") / "tasks.db")
+        stack.callback(book.close)
+        config, ids = settings.gateway, settings.proplet.ids
+        gateway = Gateway(
+            self._link(stack, loop, "gateway"),
+            self.address,
+            settings.topics,
+            config,
+            book,
+            data_source(config.data, ids) if config.data else None,
+        )
+        server = GatewayServer(gateway, config)
+        stack.callback(gateway.stop)
+        gateway.start()
+        server.start()
+        stack.callback(server.stop)
+        self._watched.append(_Watched("gateway", lambda: server.failure))
+        host, port = server.address
+        self.gateway_address = f"http://{host}:{port}"
 
     def _link(self, stack: contextlib.ExitStack, loop: LinkLoop, client_id: str) -> Link:
         link = Link(loop, self.address, client_id, keepalive_s=self.settings.broker.keepalive_s)

@@ -24,6 +24,8 @@ def run_until_stopped(settings: Settings, roles: Role) -> None:
         say(f"ready: broker {deployment.address}")
         if deployment.http_address:
             say(f"ready: models at {deployment.http_address}/models")
+        if deployment.gateway_address:
+            say(f"ready: Propeller's HTTP at {deployment.gateway_address}")
         if Role.PROPLETS in roles:
             ids = settings.proplet.ids
             say(f"ready: {', '.join(ids)}", proplet_ids=",".join(ids))
@@ -41,6 +43,8 @@ def up(context: Context, proplets: str | None) -> None:
     """Run everything: broker, manager, coordinator, model server and proplets."""
     settings = context.settings(proplet__ids=proplets or None)
     roles = Role.ALL if proplets != "" else Role.ALL & ~Role.PROPLETS
+    if settings.gateway.enabled:
+        roles |= Role.GATEWAY
     run_until_stopped(settings, roles)
 
 
@@ -83,6 +87,14 @@ def model_server(context: Context) -> None:
 
 
 @click.command()
+@pass_context
+@fails_clearly
+def http(context: Context) -> None:
+    """Run Propeller's HTTP face: experiments, updates, models and tasks over MQTT."""
+    run_until_stopped(context.settings(), Role.GATEWAY)
+
+
+@click.command()
 @click.argument("ids", nargs=-1)
 @click.option("--data", help="A shipped data set, or a directory of {proplet_id}.json or .cbor.")
 @pass_context
@@ -93,4 +105,4 @@ def proplet(context: Context, ids: tuple[str, ...], data: str | None) -> None:
     run_until_stopped(settings, Role.PROPLETS)
 
 
-COMMANDS = (up, broker, manager, coordinator, model_server, proplet)
+COMMANDS = (up, broker, manager, coordinator, model_server, http, proplet)

@@ -87,6 +87,10 @@ class Topics:
     def ack(self, round_id: str, proplet_id: str) -> str:
         return self.absolute(f"fl/rounds/{round_id}/acks/{proplet_id}")
 
+    @property
+    def any_ack(self) -> str:
+        return self.absolute("fl/rounds/+/acks/+")
+
     def acks_of(self, proplet_id: str) -> str:
         return self.absolute(f"fl/rounds/+/acks/{proplet_id}")
 

@@ -1,0 +1,11 @@
+"""Propeller's HTTP face: the same rounds, models and tasks, for those who do not speak MQTT."""
+
+from __future__ import annotations
+
+from propeller_fl.gateway._api import api_app, openapi
+from propeller_fl.gateway._errors import Refusal
+from propeller_fl.gateway._gateway import Gateway
+from propeller_fl.gateway._server import GatewayServer
+from propeller_fl.gateway._tasks import TaskBook, TaskState
+
+__all__ = ["Gateway", "GatewayServer", "Refusal", "TaskBook", "TaskState", "api_app", "openapi"]

@@ -1,0 +1,47 @@
+"""One whole deployment with the HTTP face, for all tests of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from propeller_fl import config
+from propeller_fl.config import Settings
+from propeller_fl.deployment import Deployment, Role
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+PREFIX = "m/domain/c/channel"
+
+
+def settings(directory: Path, **more: str) -> Settings:
+    (directory / "token").write_text(TOKEN + "\n")
+    flags = {
+        "data_dir": str(directory / "state"),
+        "topic_prefix": PREFIX,
+        "broker.port": "0",
+        "model_server.http_port": "0",
+        "model_server.models_dir": str(directory / "models"),
+        "proplet.heartbeat_s": "1",
+        "gateway.http_port": "0",
+        "gateway.token_file": str(directory / "token"),
+        "gateway.data": "tumors",
+    }
+    return config.load(environ={}, flags=flags | more)
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Broker, services, HTTP face and the proplets proplet-1 to proplet-3."""
+    directory = tmp_path_factory.mktemp("gateway")
+    with Deployment(settings(directory), Role.ALL | Role.GATEWAY) as running:
+        yield running
+
+
+@pytest.fixture
+def http(deployment: Deployment) -> Iterator[httpx.Client]:
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    with httpx.Client(base_url=deployment.gateway_address, headers=headers, timeout=90.0) as client:
+        yield client
