@@ -40,6 +40,7 @@ def foreign_settings(environ: Mapping[str, str], command: str = "") -> Iterator[
         ("MODELS_DIR", "model_server.models_dir"),
         ("REGISTRY_PORT", "model_server.http_port"),
         ("MODEL_REGISTRY_URL", "proplet.models_url"),
+        (names.first("COORDINATOR_PORT", "MANAGER_HTTP_PORT")[0], "gateway.http_port"),
     ):
         if names.get(variable):
             yield setting, (names.get(variable), variable)
