@@ -88,6 +88,14 @@ def test_our_own_names_and_flags_are_above_them() -> None:
     assert settings.model_server.http_port == 1
 
 
+def test_what_is_overruled_is_not_even_wrong() -> None:
+    wrong = {"PROPLET_MQTT_ADDRESS": "x:y:z", "MANAGER_DOMAIN_ID": "d", "MANAGER_CLIENT_KEY": "k"}
+    flags = {"broker.url": "mqtt://h:1", "topic_prefix": "p"}
+    assert load("up", wrong, **flags).broker.url == "mqtt://h:1"
+    ours = {"PROPELLER_FL_BROKER_URL": "mqtt://h:1", "PROPELLER_FL_TOPIC_PREFIX": "p"}
+    assert load("up", wrong | ours).topic_prefix == "p"
+
+
 def test_a_login_in_the_address_stays() -> None:
     environ = COORDINATOR | {"MQTT_BROKER": "mqtt://u:p@h:1"}
     assert load("coordinator", environ).broker.url == "mqtt://u:p@h:1"
@@ -114,6 +122,7 @@ def test_empty_is_not_set_and_an_identity_alone_starts_nothing() -> None:
         ("proplet", {"MODEL_REGISTRY_URL": "registry"}, "proplet.models_url"),
         ("model-server", {"REGISTRY_PORT": "eighty"}, "REGISTRY_PORT"),
         ("up", ALL, "PROPLET_MQTT_ADDRESS"),
+        ("up", {"PROPLET_MQTT_ADDRESS": "tcp://h"}, "without MANAGER_MQTT_ADDRESS"),
     ],
 )
 def test_a_bad_one_is_named(command: str, environ: dict[str, str], says: str) -> None:

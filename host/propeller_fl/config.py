@@ -169,8 +169,11 @@ def load(
     given: dict[str, tuple[Any, str]] = {}
     if file is not None:
         given.update((name, (value, str(file))) for name, value in _read_file(file))
-    given.update(_read_environment(os.environ if environ is None else environ, command))
-    given.update((name, (value, "flag")) for name, value in (flags or {}).items())
+    environ = os.environ if environ is None else environ
+    ours = dict(_read_environment(environ))
+    ours.update((name, (value, "flag")) for name, value in (flags or {}).items())
+    given.update(foreign_settings(environ, command, ours))
+    given.update(ours)
     settings: Settings = _build(Settings, "", given)
     if given:
         name, (_, origin) = next(iter(given.items()))
@@ -203,10 +206,7 @@ def _read_file(file: Path) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _read_environment(
-    environ: Mapping[str, str], command: str
-) -> Iterator[tuple[str, tuple[Any, str]]]:
-    yield from foreign_settings(environ, command)
+def _read_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[Any, str]]]:
     for name in _names(Settings, ""):
         variable = ENV_PREFIX + name.replace(".", "_").upper()
         if variable in environ:

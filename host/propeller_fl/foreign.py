@@ -7,7 +7,7 @@ do not read. An empty variable is one that is not set: compose files pass many o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -27,15 +27,20 @@ _ROLES: Final = {"proplet": "PROPLET", "coordinator": "COORDINATOR", "model-serv
 Setting = tuple[str, tuple[Any, str]]
 
 
-def foreign_settings(environ: Mapping[str, str], command: str = "") -> Iterator[Setting]:
+def foreign_settings(
+    environ: Mapping[str, str], command: str = "", decided: Container[str] = ()
+) -> Iterator[Setting]:
     """``(setting, (value, variable))`` for what ``environ`` says to ``command`` (``manager``,
-    ``proplet``, ``up``, …). Raises :class:`ConfigError` naming the variable that is wrong."""
+    ``proplet``, ``up``, …), but for the settings that are ``decided`` by what counts more. Raises
+    :class:`ConfigError` naming the variable that is wrong."""
     names = _Names(environ)
     role = _ROLES.get(command, "MANAGER")
-    if command == "up":
-        _same_broker(names)
-    yield from _broker(names, role)
-    yield from _prefix(names, role)
+    if "broker.url" not in decided:
+        if command == "up":
+            _same_broker(names)
+        yield from _broker(names, role)
+    if "topic_prefix" not in decided:
+        yield from _prefix(names, role)
     for variable, setting in (
         ("MODELS_DIR", "model_server.models_dir"),
         ("REGISTRY_PORT", "model_server.http_port"),
@@ -45,7 +50,7 @@ def foreign_settings(environ: Mapping[str, str], command: str = "") -> Iterator[
         if names.get(variable):
             yield setting, (names.get(variable), variable)
     interval = "PROPLET_LIVELINESS_INTERVAL"
-    if names.get(interval):
+    if names.get(interval) and "proplet.heartbeat_s" not in decided:
         yield "proplet.heartbeat_s", (_seconds(interval, names.get(interval)), interval)
     if command == "proplet":
         variable, identity = names.first("PROPLET_ENTITY_ID", "PROPLET_CLIENT_ID")
@@ -129,6 +134,11 @@ def _prefix(names: _Names, role: str) -> Iterator[Setting]:
 def _same_broker(names: _Names) -> None:
     variable, address = names.first("MANAGER_MQTT_ADDRESS", "MQTT_BROKER")
     other = names.get("PROPLET_MQTT_ADDRESS")
+    if other and not address:
+        raise ConfigError(
+            f"PROPLET_MQTT_ADDRESS is set without {variable}, and `up` runs all on one broker",
+            hint="set both, or unset it for the embedded broker",
+        )
     if other and other != address:
         raise ConfigError(
             f"PROPLET_MQTT_ADDRESS and {variable} name different brokers, and `up` runs all on one",

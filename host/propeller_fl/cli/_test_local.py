@@ -37,6 +37,7 @@ from propeller_fl.wire import (
 _SEED_PARAMS: Final = {"epochs": 1, "lr": 0.01, "batch_size": 16}
 _MARGIN_S: Final = 30.0  # past the deadline, for aggregation and the way here
 _LOOK_S: Final = 2.0
+_ANSWER_S: Final = 60.0  # of a service, on a machine that has much else to do
 _ROUND_ID: Final = "test-local"
 _TRY: Final = (
     "is --model one that the module trains, and --data in the form that it reads? "
@@ -140,7 +141,9 @@ def _round(settings: Settings, start: RoundStart, wasm: Path) -> None:
         deployment = stack.enter_context(Deployment(settings, Role.ALL))
         _say(f"started: broker {deployment.address}, manager, coordinator, model server")
         _say(f"started: {', '.join(start.participants)} on {settings.proplet.data}")
-        operator = stack.enter_context(Operator(deployment.address, settings.topics))
+        operator = stack.enter_context(
+            Operator(deployment.address, settings.topics, timeout_s=_ANSWER_S)
+        )
         base, _ = operator.model(start.model_uri)
         shapes = ", ".join(f"{name}{list(array.shape)}" for name, array in base.tensors.items())
         _say(f"model: {start.model_uri}: {shapes}")
