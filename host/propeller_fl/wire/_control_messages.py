@@ -12,6 +12,7 @@ from propeller_fl.errors import MessageError
 from propeller_fl.wire._codecs import decode_document
 from propeller_fl.wire._fields import Fields, Scalar
 from propeller_fl.wire._reasons import Reason
+from propeller_fl.wire._signatures import decode_signatures, encode_signatures
 from propeller_fl.wire._topics import check_model_uri
 
 _MAX_FORMAT_CHARS: Final = 32
@@ -140,6 +141,7 @@ class TaskStart:
     env: Mapping[str, str]
     image_sha256: str = ""
     fl: FlSpec | None = None
+    image_signatures: Mapping[str, bytes] = field(default_factory=dict)  # 64 bytes, by key id
 
     @classmethod
     def decode(cls, data: bytes) -> TaskStart:
@@ -154,10 +156,15 @@ class TaskStart:
             env={key: env.text(key, max_chars=1 << 20) for key in fields.mapping("env", {})},
             image_sha256=fields.text("image_sha256", "", max_chars=64),
             fl=FlSpec.of(fields.mapping("fl")) if fields.has("fl") else None,
+            image_signatures=decode_signatures(
+                fields.mapping("image_signatures", {}), "image_signatures"
+            ),
         )
 
     def encode(self) -> bytes:
-        fl = {} if self.fl is None else {"fl": self.fl.document()}
+        extra: dict[str, Any] = {} if self.fl is None else {"fl": self.fl.document()}
+        if self.image_signatures:
+            extra["image_signatures"] = encode_signatures(self.image_signatures)
         return _json(
             id=self.id,
             name=self.name,
@@ -165,7 +172,7 @@ class TaskStart:
             image_url=self.image_url,
             image_sha256=self.image_sha256,
             env=dict(self.env),
-            **fl,
+            **extra,
         )
 
 
