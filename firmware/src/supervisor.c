@@ -80,7 +80,8 @@ static void watch_round(const char *round_id, bool watch)
 
 static void start_run(const struct fl_action *action)
 {
-    struct wasm_job job = {.env = &action->task->env};
+    struct wasm_job job = {.env = &action->task->env,
+                           .signatures = &action->task->image_signatures};
     uint32_t model_bytes;
     const uint8_t *model = fetch_model_bytes(&model_bytes);
 

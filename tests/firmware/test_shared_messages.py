@@ -48,9 +48,9 @@ def value_of(message: Any, name: str) -> str:
     """The value of ``name``, where ``part.key`` is a value of one of its mappings or parts."""
     name, dot, key = name.partition(".")
     value = getattr(message, name)
-    if not dot:
-        return str(value)
-    return str(value[key] if isinstance(value, Mapping) else getattr(value, key))
+    if dot:
+        value = value[key] if isinstance(value, Mapping) else getattr(value, key)
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 @pytest.mark.parametrize("path", fixtures("valid"), ids=lambda path: path.stem)

@@ -27,10 +27,7 @@ def decode_signatures(document: Mapping[str, Any], field: str) -> dict[str, byte
         )
     found: dict[str, bytes] = {}
     for key_id, text in document.items():
-        try:
-            signature = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
-        except ValueError:
-            signature = b""
+        signature = _decoded(text) if isinstance(text, str) else b""
         if not _KEY_ID.fullmatch(key_id) or len(signature) != SIGNATURE_BYTES:
             raise MessageError(
                 Reason.BAD_FIELD,
@@ -45,3 +42,12 @@ def decode_signatures(document: Mapping[str, Any], field: str) -> dict[str, byte
 def encode_signatures(signatures: Mapping[str, bytes]) -> dict[str, str]:
     """The other way round."""
     return {key_id: base64.b64encode(signatures[key_id]).decode() for key_id in sorted(signatures)}
+
+
+def _decoded(text: str) -> bytes:
+    """Empty unless ``text`` is the one way to write these bytes."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""
+    return data if base64.b64encode(data).decode() == text else b""
