@@ -13,6 +13,11 @@ from propeller_fl.firmware import BoardKind, BoardSpec, FirmwareImage
 VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
     "": {},  # what is shipped
     "short-run": {"CONFIG_FL_RUN_LIMIT_S": "3"},
+    # by the key whose private half is SIGNING_KEY in test_signed.py
+    "signed": {
+        "CONFIG_FL_REQUIRE_SIGNATURE": "y",
+        "CONFIG_FL_TRUSTED_KEYS_FILE": f'"{Path(__file__).with_name("signing_key.pub")}"',
+    },
     # the name in the test broker's certificate, whatever address a board reaches it by
     "tls": {"EXTRA_CONF_FILE": "overlay-tls.conf", "CONFIG_FL_TLS_HOST_NAME": '"127.0.0.1"'},
 }

@@ -86,6 +86,7 @@ class Desk:
         env: Mapping[str, str] | None = None,
         task_id: str = "",
         fl: FlSpec | None = None,
+        signatures: Mapping[str, bytes] | None = None,
     ) -> str:
         """Send a task and return its id at once. ``env`` has to say what ``fl`` says."""
         task_id = task_id or f"task-{next(self._numbers)}"
@@ -97,6 +98,7 @@ class Desk:
             image_sha256=sha256,
             env=dict(env or {}),
             fl=fl,
+            image_signatures=signatures or {},
         )
         self.peer.publish(self.topics.task_start_of(self.proplet_id), start.encode())
         return task_id

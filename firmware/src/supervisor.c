@@ -83,7 +83,8 @@ static void start_run(const struct fl_action *action)
     bool of_a_round = fl_env_get(&action->task->env, "ROUND_ID") != NULL;
     struct wasm_job job = {.env = &action->task->env,
                            .function = of_a_round ? NULL : action->task->name,
-                           .inputs = action->task->inputs};
+                           .inputs = action->task->inputs,
+                           .signatures = &action->task->image_signatures};
     uint32_t model_bytes;
     const uint8_t *model = fetch_model_bytes(&model_bytes);
 

@@ -8,6 +8,7 @@
 #include "fl_env.h"
 #include "fl_proplet.h"
 #include "fl_sha256.h"
+#include "fl_trust.h"
 #include "fl_wasi.h"
 
 #include <stddef.h>
@@ -22,6 +23,7 @@ struct wasm_job {
      */
     const char *function;
     const char *inputs;
+    const struct fl_signatures *signatures;       /* of the module */
     struct fl_wasi_file files[FL_WASI_FILES_MAX]; /* what the module sees in /fl */
     uint32_t file_count;
     uint8_t *output; /* where stdout goes */

@@ -1,6 +1,7 @@
 #include "wasm_run.h"
 
 #include "image_store.h"
+#include "image_trust.h"
 #include "wasm_call.h"
 #include "wasm_wasi.h"
 
@@ -177,6 +178,21 @@ static bool load_image(void)
                                                          : "the kept image cannot be read");
     }
     return true;
+}
+
+/* Whether the module may run at all: before anything else looks at it. */
+static bool check_signature(void)
+{
+    switch (image_trust_judge(run.image, run.image_size, run.job->signatures)) {
+    case FL_TRUST_OK:
+        return true;
+    case FL_TRUST_UNSIGNED:
+        return ended(FL_RUN_UNSIGNED, "this proplet runs signed modules only");
+    case FL_TRUST_STRANGER:
+        return ended(FL_RUN_UNTRUSTED, "none is of a key that this proplet trusts");
+    default:
+        return ended(FL_RUN_UNTRUSTED, "that of a trusted key is not of this module");
+    }
 }
 
 /* A module that imports more than the contract allows would fail only when it calls it. */
@@ -420,7 +436,8 @@ void wasm_run(const struct wasm_job *job, struct wasm_outcome *outcome)
         return;
     }
     if (wasm_wasi_register()) {
-        (void)(load_image() && load() && call_function()); /* the outcome says how it ended */
+        /* the outcome says how it ended */
+        (void)(load_image() && check_signature() && load() && call_function());
     } else {
         (void)ended(FL_RUN_FAILED, "the imports cannot be registered");
     }

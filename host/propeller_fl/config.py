@@ -109,6 +109,8 @@ class PropletConfig:
     memory_bytes: int = 64 * 1024 * 1024
     output_bytes: int = 4 * 1024 * 1024
     models_url: str = ""  # http://host:port of a model server: large models are read from there
+    require_signature: bool = False  # run only modules that a trusted key has signed
+    trusted_keys: Path | None = None  # their directory; default: trusted-keys in data_dir
     resend_after_s: float = 5.0  # first wait for an acknowledgement; doubles up to a minute
 
 
@@ -149,6 +151,11 @@ class Settings:
     proplet: PropletConfig = field(default_factory=PropletConfig)
     large: LargeConfig = field(default_factory=LargeConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
+
+    @property
+    def trusted_keys(self) -> Path:
+        """The directory of keys whose modules proplets run."""
+        return self.proplet.trusted_keys or self.data_dir / "trusted-keys"
 
     @property
     def topics(self) -> Topics:

@@ -73,10 +73,15 @@ def images_dir(settings: Settings) -> Path:
     return settings.data_dir / "manager" / "images"
 
 
+def signatures_dir(settings: Settings) -> Path:
+    """Where the manager looks for signatures of modules that have none beside them."""
+    return settings.data_dir / "manager" / "signatures"
+
+
 def image_library(settings: Settings) -> ImageLibrary:
     """Where these settings say that images come from."""
     oci = OciImages(settings.registry, images_dir(settings))
-    return ImageLibrary(settings.manager.images, {"oci": oci})
+    return ImageLibrary(settings.manager.images, {"oci": oci}, signatures_dir(settings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +201,7 @@ class Deployment:
                 keepalive_s=settings.broker.keepalive_s,
                 large=settings.large,
                 large_dir=settings.data_dir / "proplets" / "models",
+                trusted_keys=settings.trusted_keys,
             )
             proplets.start()
             stack.callback(proplets.stop)

@@ -16,7 +16,9 @@
     ├── StrategyError     an aggregation strategy cannot do what is asked: mend its arguments
     │   └── UnknownStrategyError … there is none of that name
     ├── ImageError        a module's bytes cannot be had, or are not the ones that were asked for
-    │   └── RegistryError   … because a registry does not answer, or not now: try again
+    │   ├── RegistryError   … because a registry does not answer, or not now: try again
+    │   └── SignatureError  … or nobody who is trusted has signed them
+    ├── KeyFileError      a key, or the place of trusted ones, is not fit for use: mend that
     └── RequestError      an operator asked for what cannot be done (unknown round, no model)
 
 Every message says what was wrong and where; ``hint``, where there is one, says what to try.
@@ -134,6 +136,14 @@ class RegistryError(ImageError):
     def __init__(self, message: str, *, hint: str = "", again_after_s: float = 0.0) -> None:
         super().__init__(message, hint=hint)
         self.again_after_s = again_after_s
+
+
+class SignatureError(ImageError):
+    """A module has no signature that counts, or what should be signatures is none."""
+
+
+class KeyFileError(PropellerError):
+    """A file is not the key it should be, or others could have put it there."""
 
 
 class RequestError(PropellerError):

@@ -22,8 +22,8 @@ def invoke(*arguments: str, env: dict[str, str] | None = None) -> Result:
     ["up", "demo", "manager", "coordinator", "model-server", "broker", "proplet", "round",
      "round start", "round watch", "round list", "round show", "model list", "model show",
      "model get", "model put", "client build", "client run", "client check", "client push",
-     "client pull", "doctor", "config", "test", "test http", "test local", "supermq",
-     "supermq keygen", "supermq provision"],
+     "client pull", "client keygen", "client sign", "client trust", "doctor", "config", "test",
+     "test http", "test local", "supermq", "supermq keygen", "supermq provision"],
 )  # fmt: skip
 def test_every_command_has_help(name: str) -> None:
     result = invoke(*name.split(), "--help")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ from propeller_fl import config
 from propeller_fl.config import RegistryConfig
 from propeller_fl.deployment import Deployment, Role
 from propeller_fl.manager import BuiltinImages
-from propeller_fl.oci import Blobs, Reference, Registry
+from propeller_fl.oci import ANNOTATION, Blobs, Reference, Registry
+from propeller_fl.signing import PrivateKey, TrustedKeys, annotation, signed_message
 from tests.support.brokers import RunningBroker, nats
 from tests.support.peers import Peer, peer_at
 from tests.support.registry import RunningRegistry, running_registry
@@ -29,23 +31,29 @@ def registry(tmp_path: Path) -> Iterator[RunningRegistry]:
         yield running
 
 
-def push(registry: RunningRegistry, directory: Path, module: bytes) -> str:
+def push(
+    registry: RunningRegistry,
+    directory: Path,
+    module: bytes,
+    signatures: dict[str, bytes] | None = None,
+) -> str:
     """Let the tag stand for ``module``."""
     tag = f"oci://{registry.host}/lab/client:v1"
     client = Registry(RegistryConfig(), Blobs(directory / "pushed"), login=lambda host: None)
-    client.push(Reference.parse(tag), module, {})
+    annotations = {ANNOTATION: annotation(signatures)} if signatures else {}
+    client.push(Reference.parse(tag), module, annotations)
     return tag
 
 
-def deployment(broker: RunningBroker, directory: Path, *proplets: str) -> Deployment:
-    flags = {
+def deployment(broker: RunningBroker, directory: Path, *proplets: str, **more: Any) -> Deployment:
+    flags: dict[str, Any] = {
         "data_dir": str(directory / "state"),
         "broker.url": f"mqtt://{broker.address.host}:{broker.address.port}",
         "model_server.models_dir": str(directory / "models"),
         "model_server.http_port": 0,
         "proplet.ids": ",".join(proplets),
         "proplet.resend_after_s": 1,
-    }
+    } | {name.replace("__", "."): value for name, value in more.items()}
     return Deployment(config.load(environ={}, flags=flags), Role.SERVICES | Role.PROPLETS)
 
 
@@ -109,3 +117,25 @@ def test_why_an_image_cannot_be_pulled_is_in_the_launch_report(
         assert push(registry, tmp_path, LINEAR) == tag  # and while the round is open it is mended
         complete = peer.wait_for("fl/rounds/r-1/complete", timeout_s=90)
         assert complete["status"] == "complete"
+
+
+def test_a_deployment_that_requires_signatures(
+    nats: RunningBroker, registry: RunningRegistry, tmp_path: Path
+) -> None:
+    """Of the module in the registry, whose signatures come along with it."""
+    key, stranger = PrivateKey.generate(), PrivateKey.generate()
+    TrustedKeys(tmp_path / "state" / "trusted-keys").add(key.public)
+    message = signed_message(hashlib.sha256(LINEAR).hexdigest())
+    alone = {"participants": ["proplet-1"], "k_of_n": 1}
+    running = deployment(nats, tmp_path, "proplet-1", proplet__require_signature=True)
+    with peer_at(nats.address) as peer, running:
+        start(peer, "r-1", push(registry, tmp_path, LINEAR), **alone)
+        report = peer.wait_for("fl/rounds/r-1/launch", lambda r: r["failed"], timeout_s=60)
+        assert report["failed"]["proplet-1"].startswith("unsigned_image: ")
+        by_stranger = {stranger.public.key_id: stranger.sign(message)}
+        start(peer, "r-2", push(registry, tmp_path, LINEAR, by_stranger), **alone)
+        report = peer.wait_for("fl/rounds/r-2/launch", lambda r: r["failed"], timeout_s=60)
+        assert report["failed"]["proplet-1"].startswith("untrusted_signature: ")
+        by_us = by_stranger | {key.public.key_id: key.sign(message)}
+        start(peer, "r-3", push(registry, tmp_path, LINEAR, by_us), **alone)
+        assert peer.wait_for("fl/rounds/r-3/complete", timeout_s=90)["status"] == "complete"

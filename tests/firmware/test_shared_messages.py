@@ -54,13 +54,13 @@ def value_of(message: Any, name: str) -> str:
         return str(len(getattr(message, name.removesuffix("_size_bytes"))))
     name, dot, key = name.partition(".")
     value = getattr(message, name)
+    if dot:
+        value = value[key] if isinstance(value, Mapping) else getattr(value, key)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
         return " ".join(value)
-    if not dot:
-        return str(value)
-    return str(value[key] if isinstance(value, Mapping) else getattr(value, key))
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 @pytest.mark.parametrize("path", fixtures("valid"), ids=lambda path: path.stem)

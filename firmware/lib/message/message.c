@@ -13,6 +13,7 @@ static const struct fl_field task_start_fields[] = {
     {"image_sha256", FIELD_SHA256, false, PLACE(struct fl_task_start, image_sha256)},
     {"env", FIELD_ENV, false, PLACE(struct fl_task_start, env)},
     {"fl", FIELD_FL, false, 0, 0},
+    {"image_signatures", FIELD_SIGNATURES, false, PLACE(struct fl_task_start, image_signatures)},
     {"file", FIELD_BASE64, false, 0, 0},
     {"encrypted", FIELD_FORBIDDEN, false, PLACE(struct fl_task_start, unsupported)},
     {"latent", FIELD_FORBIDDEN, false, PLACE(struct fl_task_start, unsupported)},

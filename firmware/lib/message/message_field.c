@@ -205,6 +205,54 @@ static bool read_env(struct fl_message_decoder *decoder, const struct fl_json_ev
     return true;
 }
 
+static bool read_signatures(struct fl_message_decoder *decoder, const struct fl_json_event *event)
+{
+    struct fl_signatures *signatures = target_of(decoder);
+    struct fl_signature *signature;
+    uint8_t bytes[FL_BASE64_DECODED_MAX(BASE64_PIECE)];
+
+    if (event->depth == decoder->depth) { /* the object itself */
+        bool object = event->type == FL_JSON_OBJECT_BEGIN || event->type == FL_JSON_OBJECT_END;
+
+        return object || refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+    if (signatures->count == FL_SIGNATURES_MAX) {
+        return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+    signature = &signatures->list[signatures->count];
+    if (event->type == FL_JSON_KEY) {
+        return fl_key_id_from_hex(event->text, event->size, signature->key_id) ||
+               refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+    if (event->type != FL_JSON_STRING) {
+        return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+    if (event->first) {
+        fl_base64_begin(&decoder->base64);
+        decoder->cursor = 0;
+    }
+    for (size_t at = 0; at < event->size; at += BASE64_PIECE) {
+        size_t left = event->size - at;
+        size_t decoded;
+
+        if (!fl_base64_feed(&decoder->base64, event->text + at,
+                            left < BASE64_PIECE ? left : BASE64_PIECE, bytes, &decoded) ||
+            decoded > sizeof(signature->bytes) - decoder->cursor) {
+            return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+        }
+        memcpy(signature->bytes + decoder->cursor, bytes, decoded);
+        decoder->cursor += decoded;
+    }
+    if (!event->last) {
+        return true;
+    }
+    if (!fl_base64_end(&decoder->base64) || decoder->cursor != sizeof(signature->bytes)) {
+        return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+    signatures->count++;
+    return true;
+}
+
 /* What asks for nothing is fine: false, 0, "", [] and {}. */
 static bool read_forbidden(struct fl_message_decoder *decoder, const struct fl_json_event *event)
 {
@@ -326,6 +374,8 @@ bool message_read_field(struct fl_message_decoder *decoder, const struct fl_json
     switch (decoder->spec->type) {
     case FIELD_ENV:
         return read_env(decoder, event);
+    case FIELD_SIGNATURES:
+        return read_signatures(decoder, event);
     case FIELD_FORBIDDEN:
         return read_forbidden(decoder, event);
     case FIELD_COUNT:

@@ -8,21 +8,22 @@
 #include "fl_message.h"
 
 enum field_type {
-    FIELD_STRING,    /* a string, whole or refused */
-    FIELD_EXCERPT,   /* a string for people: a long one is kept in part */
-    FIELD_ID,        /* a string that is an id */
-    FIELD_SHA256,    /* 64 hexadecimal characters; 32 bytes at the target */
-    FIELD_VERDICT,   /* "accepted" or "refused"; a bool at the target */
-    FIELD_COUNT,     /* an unsigned integer of 32 bits */
-    FIELD_ENV,       /* an object of strings */
-    FIELD_BASE64,    /* a string for the stream */
-    FIELD_MODEL_URI, /* a string that is a model's topic, without prefix */
-    FIELD_NUMBER,    /* a number, not negative; not kept */
-    FIELD_FLAT,      /* an object of strings, numbers and booleans; not kept */
-    FIELD_WORDS,     /* an array of numbers and strings, one blank between two at the target */
-    FIELD_FLAG,      /* true or false; a bool at the target */
-    FIELD_FL,        /* an object with fields of its own */
-    FIELD_FORBIDDEN, /* what this proplet cannot do: a const char * at the target names it */
+    FIELD_STRING,     /* a string, whole or refused */
+    FIELD_EXCERPT,    /* a string for people: a long one is kept in part */
+    FIELD_ID,         /* a string that is an id */
+    FIELD_SHA256,     /* 64 hexadecimal characters; 32 bytes at the target */
+    FIELD_VERDICT,    /* "accepted" or "refused"; a bool at the target */
+    FIELD_COUNT,      /* an unsigned integer of 32 bits */
+    FIELD_ENV,        /* an object of strings */
+    FIELD_SIGNATURES, /* an object of signatures in base64, by the id of the key */
+    FIELD_BASE64,     /* a string for the stream */
+    FIELD_MODEL_URI,  /* a string that is a model's topic, without prefix */
+    FIELD_NUMBER,     /* a number, not negative; not kept */
+    FIELD_FLAT,       /* an object of strings, numbers and booleans; not kept */
+    FIELD_WORDS,      /* an array of numbers and strings, one blank between two at the target */
+    FIELD_FLAG,       /* true or false; a bool at the target */
+    FIELD_FL,         /* an object with fields of its own */
+    FIELD_FORBIDDEN,  /* what this proplet cannot do: a const char * at the target names it */
 };
 
 struct fl_field {

@@ -15,6 +15,8 @@ const char *fl_run_end_word(enum fl_run_end end)
         [FL_RUN_MEMORY] = "memory",
         [FL_RUN_OUTPUT] = "output",
         [FL_RUN_STOPPED] = "stopped",
+        [FL_RUN_UNSIGNED] = "unsigned_image",
+        [FL_RUN_UNTRUSTED] = "untrusted_signature",
         [FL_RUN_FAILED] = "internal",
     };
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.resources
 import logging
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -16,8 +17,15 @@ from urllib.parse import unquote, urlsplit
 
 from propeller_fl import disk
 from propeller_fl.config import RegistryConfig
-from propeller_fl.errors import ImageError
-from propeller_fl.oci import Blobs, Reference, Registry
+from propeller_fl.errors import ImageError, SignatureError
+from propeller_fl.oci import ANNOTATION, Blobs, Reference, Registry
+from propeller_fl.signing import (
+    Signatures,
+    read_annotation,
+    read_signature_file,
+    signature_path,
+)
+from propeller_fl.wire import MAX_SIGNATURES
 
 _log = logging.getLogger(__name__)
 
@@ -36,14 +44,18 @@ class Image:
     data: bytes = field(repr=False)
     sha256: str
     pinned: str = ""
+    signatures: Signatures = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a source has for a reference, when there is more to say than the bytes."""
+    """What a source has for a reference, when there is more to say than the bytes. ``signatures``
+    are those that came with them, in JSON; ``beside`` is a file that may hold some."""
 
     data: bytes = field(repr=False)
     pinned: str = ""
+    signatures: str = ""
+    beside: Path | None = None
 
 
 class ImageSource(Protocol):
@@ -103,7 +115,7 @@ class BuiltinImages:
 class ImageFiles:
     """``file:///path`` and plain paths."""
 
-    def fetch(self, reference: str) -> bytes:
+    def fetch(self, reference: str) -> Found:
         try:
             path = self._path(reference)
             status = path.stat()
@@ -113,7 +125,7 @@ class ImageFiles:
                 raise ImageError(
                     f"{path} has {status.st_size} bytes", hint=f"at most {_MAX_IMAGE_BYTES}"
                 )
-            return path.read_bytes()
+            return Found(path.read_bytes(), beside=signature_path(path))
         except ValueError as err:  # half an IPv6 address, a zero byte, half a character
             raise ImageError(f"image {reference!r} is no path: {err}") from None
         except OSError as err:
@@ -141,19 +153,25 @@ class OciImages:
 
     def fetch(self, reference: str) -> Found:
         pulled = self._registry.pull(Reference.parse(reference), _MAX_IMAGE_BYTES)
-        return Found(pulled.data, str(pulled.reference))
+        signatures = pulled.annotations.get(ANNOTATION, "")
+        return Found(pulled.data, str(pulled.reference), signatures)
 
 
 class ImageLibrary:
     """Finds images: first in ``mapping`` (reference → another one), then by scheme.
 
     ``sources`` adds schemes, or replaces those that are known: ``builtin`` and ``file``.
+    ``signatures`` is a directory that may have ``{sha256}.sig`` of any module, wherever it is from.
     """
 
     def __init__(
-        self, mapping: Mapping[str, str], sources: Mapping[str, ImageSource] | None = None
+        self,
+        mapping: Mapping[str, str],
+        sources: Mapping[str, ImageSource] | None = None,
+        signatures: Path | None = None,
     ) -> None:
         self._mapping = mapping
+        self._signatures = signatures
         self._files = ImageFiles()
         self._sources: dict[str, ImageSource] = {
             "builtin": BuiltinImages(),
@@ -174,7 +192,8 @@ class ImageLibrary:
         data = found.data
         if not data.startswith(_WASM_MAGIC):  # else a reference could publish any file we can read
             raise ImageError(f"{target} is not a Wasm module", hint="wanted: a binary .wasm file")
-        image = Image(data, hashlib.sha256(data).hexdigest(), found.pinned)
+        digest = hashlib.sha256(data).hexdigest()
+        image = Image(data, digest, found.pinned, self._signatures_of(found, digest, target))
         if sha256 and image.sha256 != sha256:
             raise ImageError(
                 f"{target} has sha256 {image.sha256}, the round asks for {sha256}",
@@ -188,6 +207,24 @@ class ImageLibrary:
         return reference in self._mapping or not (
             _SCHEME.fullmatch(reference) is None or reference.startswith("file:")
         )
+
+    def _signatures_of(self, found: Found, sha256: str, target: str) -> dict[str, bytes]:
+        """All that can be found and read. Whether they are worth anything is the proplets' to say,
+        and so whether the module runs without."""
+        signatures: dict[str, bytes] = {}
+        files = [found.beside] if found.beside else []
+        if self._signatures is not None:
+            files.append(self._signatures / f"{sha256}.sig")
+        sources: list[Callable[[], dict[str, bytes]]] = [
+            functools.partial(read_annotation, found.signatures, target),
+            *(functools.partial(read_signature_file, path, sha256) for path in files),
+        ]
+        for read in sources:
+            try:
+                signatures.update(read())
+            except SignatureError as err:
+                _log.warning("signatures left out: %s", err)
+        return dict(sorted(signatures.items())[:MAX_SIGNATURES])
 
     def _source_of(self, reference: str) -> ImageSource:
         match = _SCHEME.fullmatch(reference)

@@ -325,6 +325,7 @@ class Launcher:
                 deadline=round_.opened.deadline_at_s,
                 hyperparams=round_.hyperparams or {},
             ),
+            image_signatures=round_.image.signatures,
         )
         return task, self._fleet.has_own_topics(proplet_id)
 

@@ -31,6 +31,7 @@ class PropletHost:
 
     ``data``       where their samples are; by default what ``config.data`` says
     ``cache_dir``  keeps compiled modules between processes; None: they are compiled in each
+    ``trusted_keys``  whose modules are run, where ``config.require_signature``
     ``large_dir``  keeps the files of large models likewise; None: they are fetched in each
 
     Raises ``ConfigError`` for ids, data or limits that cannot be.
@@ -48,11 +49,13 @@ class PropletHost:
         limits: LinkLimits = _LIMITS,
         large: LargeConfig = _LARGE,
         large_dir: Path | None = None,
+        trusted_keys: Path | None = None,
     ) -> None:
         _check(config, limits)
         data = data or data_source(config.data, config.ids)
         self._loop = LinkLoop(expected_links=len(config.ids), name="proplets")
-        self._workers = Workers(config, data, cache_dir=cache_dir)
+        trusted_keys = trusted_keys or config.trusted_keys
+        self._workers = Workers(config, data, cache_dir=cache_dir, trusted_keys=trusted_keys)
         links = [
             Link(
                 self._loop,

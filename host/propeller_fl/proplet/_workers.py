@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from propeller_fl.config import PropletConfig
-from propeller_fl.errors import ImageError
+from propeller_fl.errors import ConfigError, ImageError
 from propeller_fl.log import Trouble
 from propeller_fl.proplet._contract import MAX_IMAGE_BYTES
 from propeller_fl.proplet._data import DataSource
@@ -24,6 +24,7 @@ from propeller_fl.proplet._runtime import Invocation, Limits, RunResult, Wasmtim
 from propeller_fl.proplet._task import round_of
 from propeller_fl.proplet._task_events import Run
 from propeller_fl.proplet._update import Output, prepare_update
+from propeller_fl.signing import TrustedKeys
 
 _log = logging.getLogger(__name__)
 
@@ -38,12 +39,28 @@ class Workers:
 
     When the machine has no file descriptor, disk space or memory left, a task waits for some, at
     most as long as a module may run. ``cache_dir`` keeps compiled modules between processes; None
-    keeps them in this one only.
+    keeps them in this one only. ``trusted_keys`` is the directory of those whose modules are run,
+    where ``config.require_signature``.
+
+    Raises ``ConfigError`` when a signature is required and there is no such directory named.
     """
 
     def __init__(
-        self, config: PropletConfig, data: DataSource, *, cache_dir: Path | None = None
+        self,
+        config: PropletConfig,
+        data: DataSource,
+        *,
+        cache_dir: Path | None = None,
+        trusted_keys: Path | None = None,
     ) -> None:
+        self._trusted: TrustedKeys | None = None
+        if config.require_signature:
+            if trusted_keys is None:
+                raise ConfigError(
+                    "proplet.require_signature, and no keys to trust",
+                    hint="proplet.trusted_keys is their directory",
+                )
+            self._trusted = TrustedKeys(trusted_keys)
         self.runtime = WasmtimeRuntime(cache_dir)
         self._data = data
         self._limits = Limits(
@@ -75,6 +92,7 @@ class Workers:
 
         def job() -> Output:
             try:
+                self._require_trust(run)
                 return Output(self._generic.run(run.start, run.image, stop).encode())
             finally:
                 self._stops.pop(key, None)
@@ -150,7 +168,13 @@ class Workers:
                 },
             )
 
+    def _require_trust(self, run: Run) -> None:
+        """Before anything of the module is compiled."""
+        if self._trusted is not None:
+            self._trusted.require(run.image, run.start.image_signatures)
+
     def _run(self, proplet_id: str, run: Run, leftovers: contextlib.ExitStack) -> RunResult:
+        self._require_trust(run)
         module = self.runtime.compile(run.image)
         files: dict[str, bytes | Path] = {"data": self._data.data_of(proplet_id)}
         if run.model is not None:

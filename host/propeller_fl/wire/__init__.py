@@ -37,6 +37,7 @@ from propeller_fl.wire._round_messages import (
     UpdateSender,
     decode_update,
 )
+from propeller_fl.wire._signatures import MAX_SIGNATURES, decode_signatures, encode_signatures
 from propeller_fl.wire._tensors import (
     MAX_NAME_CHARS,
     MAX_RANK,
@@ -66,6 +67,7 @@ __all__ = [
     "MAX_CHUNKS",
     "MAX_NAME_CHARS",
     "MAX_RANK",
+    "MAX_SIGNATURES",
     "MAX_VERSION",
     "MAX_WANTED",
     "UPDATE_LABELS",
@@ -105,9 +107,11 @@ __all__ = [
     "check_model_uri",
     "check_shapes",
     "decode_document",
+    "decode_signatures",
     "decode_tensors",
     "decode_update",
     "encode_document",
+    "encode_signatures",
     "flatten",
     "format_of",
     "image_sha256",

@@ -14,6 +14,7 @@ from propeller_fl.errors import MessageError
 from propeller_fl.wire._codecs import decode_document
 from propeller_fl.wire._fields import Fields, Scalar
 from propeller_fl.wire._reasons import Reason
+from propeller_fl.wire._signatures import decode_signatures, encode_signatures
 from propeller_fl.wire._topics import check_model_uri
 
 _MAX_FORMAT_CHARS: Final = 32
@@ -169,6 +170,7 @@ class TaskStart:
     broadcast: bool = False
     mode: str = ""
     unsupported: str = ""
+    image_signatures: Mapping[str, bytes] = field(default_factory=dict)  # 64 bytes, by key id
 
     @classmethod
     def decode(cls, data: bytes) -> TaskStart:
@@ -191,11 +193,15 @@ class TaskStart:
             broadcast=fields.boolean("broadcast", False),
             mode=fields.text("mode", "", max_chars=64),
             unsupported=next((n for n in _BEYOND_US if fields.boolean(n, False)), ""),
+            image_signatures=decode_signatures(
+                fields.mapping("image_signatures", {}), "image_signatures"
+            ),
         )
 
     def encode(self) -> bytes:
         """What is Propeller's and says nothing is left out."""
-        theirs: dict[str, Any] = {
+        optional: dict[str, Any] = {
+            "fl": None if self.fl is None else self.fl.document(),
             "file": base64.b64encode(self.file).decode(),
             "inputs": list(self.inputs),
             "cli_args": list(self.cli_args),
@@ -203,8 +209,8 @@ class TaskStart:
             "broadcast": self.broadcast,
             "mode": self.mode,
             self.unsupported: bool(self.unsupported),
+            "image_signatures": encode_signatures(self.image_signatures),
         }
-        fl = {} if self.fl is None else {"fl": self.fl.document()}
         return _json(
             id=self.id,
             name=self.name,
@@ -212,8 +218,7 @@ class TaskStart:
             image_url=self.image_url,
             image_sha256=self.image_sha256,
             env=dict(self.env),
-            **fl,
-            **{name: value for name, value in theirs.items() if value},
+            **{name: value for name, value in optional.items() if value},
         )
 
 

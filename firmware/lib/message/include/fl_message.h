@@ -22,6 +22,7 @@
 #include "fl_sha256.h"
 #include "fl_stream.h"
 #include "fl_topic.h"
+#include "fl_trust.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -87,6 +88,8 @@ struct fl_task_start {
      */
     const char *unsupported;
     struct fl_env env; /* values must be strings without NUL */
+    /* "image_signatures"; more than FL_SIGNATURES_MAX is FL_MESSAGE_BAD_FIELD. */
+    struct fl_signatures image_signatures;
 };
 
 /* TaskStop, manager to proplet. */

@@ -86,6 +86,24 @@ static const char *as_text(uint32_t number)
     return value_text;
 }
 
+/* The signature of a key, in hexadecimal; NULL when there is none. */
+static const char *signature_of(const char *key_id)
+{
+    uint8_t wanted[FL_KEY_ID_SIZE];
+
+    FL_CHECK(fl_key_id_from_hex(key_id, strlen(key_id), wanted));
+    for (size_t i = 0; i < read.start.image_signatures.count; i++) {
+        const struct fl_signature *signature = &read.start.image_signatures.list[i];
+
+        if (memcmp(signature->key_id, wanted, sizeof(wanted)) == 0) {
+            fl_sha256_to_hex(signature->bytes, value_text);
+            fl_sha256_to_hex(signature->bytes + FL_SHA256_SIZE, value_text + FL_SHA256_HEX_SIZE);
+            return value_text;
+        }
+    }
+    return NULL;
+}
+
 /* The value of a field of the message that was decoded, as text. */
 static const char *field_value(const struct fixture *fixture, const char *name)
 {
@@ -120,6 +138,9 @@ static const char *field_value(const struct fixture *fixture, const char *name)
     }
     if (strncmp(name, "env.", 4) == 0) {
         return fl_env_get(&read.start.env, name + 4);
+    }
+    if (strncmp(name, "image_signatures.", 17) == 0) {
+        return signature_of(name + 17);
     }
     if (strcmp(name, "image_sha256") == 0) {
         return as_hex(read.start.has_image_sha256, read.start.image_sha256);

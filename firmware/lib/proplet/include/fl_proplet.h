@@ -69,6 +69,8 @@ enum fl_run_end {
     FL_RUN_MEMORY,       /* "memory": it does not fit, or asked for more than there is */
     FL_RUN_OUTPUT,       /* "output": stdout outgrew its limit */
     FL_RUN_STOPPED,      /* "stopped": terminated from outside */
+    FL_RUN_UNSIGNED,     /* "unsigned_image": it must have a signature and has none */
+    FL_RUN_UNTRUSTED,    /* "untrusted_signature": of somebody else, or of something else */
     FL_RUN_FAILED,       /* "internal": this proplet's own fault, such as a flash that fails */
 };
 
