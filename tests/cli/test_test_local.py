@@ -35,7 +35,7 @@ def test_a_good_module_passes_and_leaves_nothing(tmp_path: Path) -> None:
     assert "round: complete, 3 updates" in result.output
     assert "fl/models/global_model_v1" in result.output
     assert "note:" not in result.output  # the model has changed
-    assert not list((tmp_path / "scratch").iterdir())
+    assert not list((tmp_path / "scratch").glob("propeller-fl-test-*"))
 
 
 def test_a_module_for_another_model_fails_with_its_own_words(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_module_for_another_model_fails_with_its_own_words(tmp_path: Path) -> 
     assert result.exit_code == 1
     assert 'proplet-1: the module ended with status 1: model: "W" is missing' in result.output
     assert "FAILED: a proplet has failed (is --model one that" in result.output
-    (kept,) = (tmp_path / "scratch").iterdir()
+    (kept,) = (tmp_path / "scratch").glob("propeller-fl-test-*")
     assert f"kept: {kept}" in result.output
     assert (kept / "manager" / "launches.db").exists()
 
