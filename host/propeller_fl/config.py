@@ -1,4 +1,7 @@
-"""Settings: frozen dataclasses, filled from defaults < TOML file < environment < flags.
+"""Settings: frozen dataclasses, filled from defaults < deployment < file < environment < flags.
+
+The deployment's are those that ``propeller-fl init`` wrote into ``data_dir/settings.toml``, the
+file's those of a TOML file.
 
 A setting ``[section] name`` in the file is ``PROPELLER_FL_SECTION_NAME`` in the environment and
 ``section.name`` as a flag. The names of the demo that came before us are understood as well:
@@ -21,6 +24,7 @@ from typing import Any, Final
 from propeller_fl.errors import ConfigError
 from propeller_fl.wire import Format, Topics
 
+DEPLOYMENT_FILE: Final = "settings.toml"  # in data_dir
 ENV_PREFIX: Final = "PROPELLER_FL_"
 _ALIASES: Final = {"MQTT_BROKER": "broker.url", "MODELS_DIR": "model_server.models_dir"}
 _SECRET: Final = {"broker.url"}  # may hold a password
@@ -45,6 +49,7 @@ class BrokerConfig:
     cert_file: Path | None = None
     key_file: Path | None = None
     insecure: bool = False  # accept any certificate
+    allow_plain: bool = False  # beyond this machine without TLS, ours also without logins
     keepalive_s: int = 30
 
 
@@ -114,6 +119,7 @@ class Settings:
 
     data_dir: Path = field(default_factory=default_data_dir)
     topic_prefix: str = ""
+    credentials: tuple[str, ...] = ()  # files that `propeller-fl init` and `enroll` made
     broker: BrokerConfig = field(default_factory=BrokerConfig)
     manager: ManagerConfig = field(default_factory=ManagerConfig)
     coordinator: CoordinatorConfig = field(default_factory=CoordinatorConfig)
@@ -140,6 +146,10 @@ def load(
         given.update((name, (value, str(file))) for name, value in _read_file(file))
     given.update(_read_environment(os.environ if environ is None else environ))
     given.update((name, (value, "flag")) for name, value in (flags or {}).items())
+    data_dir = Path(given["data_dir"][0] if "data_dir" in given else default_data_dir())
+    made = data_dir.expanduser() / DEPLOYMENT_FILE
+    if made.exists():
+        given = {name: (value, str(made)) for name, value in _read_file(made)} | given
     settings: Settings = _build(Settings, "", given)
     if given:
         name, (_, origin) = next(iter(given.items()))

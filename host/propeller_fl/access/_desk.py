@@ -62,6 +62,7 @@ from propeller_fl.access._permissions import (
     grants_of,
 )
 from propeller_fl.access._secret_files import locked, make_private, write_private
+from propeller_fl.config import DEPLOYMENT_FILE
 from propeller_fl.errors import BrokerError, ConfigError, RequestError
 from propeller_fl.link import (
     BrokerAddress,
@@ -72,7 +73,6 @@ from propeller_fl.link import (
 )
 from propeller_fl.wire import Topics
 
-SETTINGS_FILE: Final = "settings.toml"
 _VERSION: Final = 1
 _OURSELVES: Final = ("localhost", "127.0.0.1", "::1")
 _RELOAD_S: Final = 15.0
@@ -387,7 +387,7 @@ class AccessDesk:
             lines += ["", f"[{section}]"]
             # a string, number or boolean of JSON is one of TOML
             lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]
-        write_private(self._data_dir / SETTINGS_FILE, ("\n".join(lines) + "\n").encode())
+        write_private(self._data_dir / DEPLOYMENT_FILE, ("\n".join(lines) + "\n").encode())
 
     def _write_users(self, book: _Book) -> None:
         granted = [(identity, _grants(book.plan, identity)) for identity in book.identities]

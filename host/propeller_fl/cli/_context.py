@@ -18,8 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from propeller_fl import config, log
+from propeller_fl.access import AccessRole, Keyring
 from propeller_fl.config import Settings
-from propeller_fl.deployment import broker_address
+from propeller_fl.deployment import login
 from propeller_fl.errors import PropellerError
 from propeller_fl.log import printable
 from propeller_fl.operator import Operator
@@ -40,12 +41,14 @@ class Context:
     def settings(self, **flags: Any) -> Settings:
         """``flags`` of the command itself (``broker__url=…``), over all others; None is absent."""
         own = {name.replace("__", "."): value for name, value in flags.items() if value is not None}
-        return config.load(self.file, flags=self.flags | own)
+        settings = config.load(self.file, flags=self.flags | own)
+        return Keyring.of(settings).adapt(settings)
 
-    def operator(self, **flags: Any) -> Operator:
+    def operator(self, role: AccessRole = AccessRole.OPERATOR, **flags: Any) -> Operator:
+        """A session of somebody who may do what ``role`` may, where the broker knows its users."""
         settings = self.settings(**flags)
         quiet_links()
-        return Operator(broker_address(settings.broker), settings.topics)
+        return Operator(login(settings, role), settings.topics)
 
 
 pass_context = click.make_pass_decorator(Context)

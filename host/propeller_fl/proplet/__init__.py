@@ -14,7 +14,7 @@ from propeller_fl.proplet._contract import (
 )
 from propeller_fl.proplet._data import DataSource, data_source
 from propeller_fl.proplet._files import MAPPED_FROM_BYTES, SteadyPath
-from propeller_fl.proplet._host import PropletHost
+from propeller_fl.proplet._host import PropletHost, Seat
 from propeller_fl.proplet._runtime import (
     CompiledModule,
     Invocation,
@@ -45,6 +45,7 @@ __all__ = [
     "Proplet",
     "PropletHost",
     "RunResult",
+    "Seat",
     "SteadyPath",
     "Tasks",
     "WasmtimeRuntime",

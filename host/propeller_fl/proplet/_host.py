@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,10 +26,25 @@ _LIMITS = LinkLimits()
 _LARGE = LargeConfig()
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """How one proplet comes to the broker.
+
+    ``client_id``   of its session; empty: made of its id
+    ``own_topics``  whether it speaks on control topics of its own, which the broker keeps for it,
+                    and not on those that all proplets share
+    """
+
+    address: BrokerAddress
+    client_id: str = ""
+    own_topics: bool = False
+
+
 class PropletHost:
     """The proplets ``config.ids``, up to some thousands. Use as a context manager, or call
     :meth:`start` and :meth:`stop`.
 
+    ``address``    of the broker: one for all, or a seat for each id
     ``data``       where their samples are; by default what ``config.data`` says
     ``cache_dir``  keeps compiled modules between processes; None: they are compiled in each
     ``large_dir``  keeps the files of large models likewise; None: they are fetched in each
@@ -37,7 +54,7 @@ class PropletHost:
 
     def __init__(
         self,
-        address: BrokerAddress,
+        address: BrokerAddress | Mapping[str, Seat],
         topics: Topics,
         config: PropletConfig,
         *,
@@ -52,12 +69,17 @@ class PropletHost:
         data = data or data_source(config.data, config.ids)
         self._loop = LinkLoop(expected_links=len(config.ids), name="proplets")
         self._workers = Workers(config, data, cache_dir=cache_dir)
+        seats = (
+            dict.fromkeys(config.ids, Seat(address))
+            if isinstance(address, BrokerAddress)
+            else address
+        )
         links = [
             Link(
                 self._loop,
-                address,
-                _client_id(topics, proplet_id),
-                will=last_will(topics, config, proplet_id),
+                seats[proplet_id].address,
+                seats[proplet_id].client_id or _client_id(topics, proplet_id),
+                will=last_will(topics, config, proplet_id, own_topics=seats[proplet_id].own_topics),
                 clean_session=True,
                 keepalive_s=keepalive_s,
                 limits=limits,
@@ -68,7 +90,15 @@ class PropletHost:
         self._contents = Contents(links[0], self._loop, topics, large, large_dir, config.models_url)
         self._proplets = [
             Proplet(
-                link, self._loop, topics, config, proplet_id, board, self._workers, self._contents
+                link,
+                self._loop,
+                topics,
+                config,
+                proplet_id,
+                board,
+                self._workers,
+                self._contents,
+                own_topics=seats[proplet_id].own_topics,
             )
             for link, proplet_id in zip(links, config.ids, strict=True)
         ]
@@ -119,8 +149,9 @@ class PropletHost:
 
 
 def _client_id(topics: Topics, proplet_id: str) -> str:
-    """Unlike any other service's, and any other proplet's on a broker with several prefixes."""
-    return topics.absolute(f"proplet/{proplet_id}").replace("/", "-")
+    """Unlike any other service's, and any other proplet's on a broker with several prefixes.
+    nats-server takes none with a dot in it."""
+    return topics.absolute(f"proplet/{proplet_id}").replace("/", "-").replace(".", "~")
 
 
 def _check(config: PropletConfig, limits: LinkLimits) -> None:
