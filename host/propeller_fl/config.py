@@ -84,6 +84,9 @@ class ModelServerConfig:
     initial_format: Format = Format.JSON  # of that; boards want cbor, which is a third of the size
     http_host: str = "127.0.0.1"
     http_port: int = 8090  # 0: a free one
+    public: bool = False  # in a deployment of `init`: whoever reaches it may read, without a token
+    allow_plain: bool = False  # beyond this machine without TLS and tokens
+    max_requests_per_s: float = 100.0  # of one identity, or address, in the long run
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +285,9 @@ def _check(settings: Settings) -> None:
     _require(settings.coordinator.model_grace_s >= 0, "coordinator.model_grace_s", "0 or more")
     _require(settings.coordinator.keep_rounds >= 0, "coordinator.keep_rounds", "0 or more")
     _require(0 <= settings.model_server.http_port < 65536, "model_server.http_port", "0 to 65535")
+    _require(
+        settings.model_server.max_requests_per_s > 0, "model_server.max_requests_per_s", "above 0"
+    )
     large = settings.large
     _require(large.above_bytes > 0, "large.above_bytes", "above 0")
     _require(

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from propeller_fl import disk
-from propeller_fl.access import AccessRole, Credential, Keyring
+from propeller_fl.access import AccessRole, Credential, Keyring, TokenBook
 from propeller_fl.clock import steady_clock
 from propeller_fl.config import BrokerConfig, Settings
 from propeller_fl.coordinator import Coordinator
@@ -27,7 +27,8 @@ from propeller_fl.link import (
     TlsOptions,
 )
 from propeller_fl.manager import Manager
-from propeller_fl.model_server import ModelServer
+from propeller_fl.model_server import HttpGuard, ModelServer
+from propeller_fl.parts import HttpAccess
 from propeller_fl.proplet import PropletHost, Seat
 from propeller_fl.store import LaunchStore, ModelsDir, RoundStore
 
@@ -183,12 +184,14 @@ class Deployment:
                 settings.model_server,
                 models,
                 large=settings.large,
+                guard=self._http_guard(),
             )
             server.start()
             stack.callback(server.stop)
             self._watched.append(_Watched("model server", lambda: server.failure))
             host, port = server.http_address
-            self.http_address = f"http://{host}:{port}"
+            scheme = "https" if self._keyring.desk else "http"
+            self.http_address = f"{scheme}://{host}:{port}"
         if Role.COORDINATOR in self._roles:
             rounds = RoundStore(self._owned(stack, "coordinator") / "rounds.db")
             stack.callback(rounds.close)
@@ -224,6 +227,7 @@ class Deployment:
                 keepalive_s=settings.broker.keepalive_s,
                 large=settings.large,
                 large_dir=settings.data_dir / "proplets" / "models",
+                http_access=self._http_access(),
             )
             proplets.start()
             stack.callback(proplets.stop)
@@ -241,6 +245,20 @@ class Deployment:
         if credential is None:
             return Seat(self._login(None))
         return Seat(self._login(credential), credential.client_id, credential.own_topics)
+
+    def _http_guard(self) -> HttpGuard:
+        desk = self._keyring.desk
+        if desk is None:
+            return HttpGuard()
+        public = self.settings.model_server.public
+        return HttpGuard(
+            desk.server_context(public=public), None if public else TokenBook(desk).name_of
+        )
+
+    def _http_access(self) -> HttpAccess | None:
+        """As the first of our proplets, which fetches for all."""
+        credential = self._keyring.of_proplet(self.settings.proplet.ids[0])
+        return HttpAccess(credential.token, credential.tls.context()) if credential else None
 
     def _link(self, stack: contextlib.ExitStack, loop: LinkLoop, role: AccessRole) -> Link:
         credential = self._keyring.of_role(role)

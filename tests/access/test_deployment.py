@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import ssl
 import stat
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 
@@ -44,10 +48,17 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def up(deployment: Path) -> Iterator[Service]:
-    service = Service(deployment, None, "up", f"--proplets={FIRST}")
+    port = f"model_server.http_port={http_port(deployment)}"
+    service = Service(deployment, None, "up", f"--proplets={FIRST}", settings=[port])
     with running(service):
         service.wait_for(f"ready: {FIRST}")
         yield service
+
+
+def http_port(deployment: Path) -> int:
+    settings = tomllib.loads((deployment / "settings.toml").read_text())
+    port: int = settings["model_server"]["http_port"]
+    return port
 
 
 def secrets_of(deployment: Path) -> list[str]:
@@ -158,3 +169,38 @@ def test_what_cannot_be_done_is_said(deployment: Path, arguments: list[str], sai
     done = run(deployment, *arguments)
     assert done.exit_code == 1
     assert said in done.stderr
+
+
+def http_client(deployment: Path, credential: Credential | None) -> httpx.Client:
+    context = ssl.create_default_context(cafile=deployment / "access" / "authority.pem")
+    headers = {}
+    if credential is not None:
+        context = credential.tls.context()
+        headers["Authorization"] = f"Bearer {credential.token}"
+    base_url = f"https://127.0.0.1:{http_port(deployment)}"
+    return httpx.Client(base_url=base_url, verify=context, headers=headers, timeout=60)
+
+
+def test_models_over_https_for_who_shows_certificate_and_token(
+    up: Service, deployment: Path
+) -> None:
+    desk = AccessDesk.at(deployment)
+    assert desk is not None
+    guest = Credential.load(desk.enroll("guest"))
+    with http_client(deployment, guest) as client:
+        assert client.get("/models/0").json()["version"] == 0
+        assert client.get("/models", headers={"Authorization": "Bearer x"}).status_code == 401
+        for path in ("/models/..%2f..%2faccess%2fidentities.json", "/models/%2e%2e/access", "/%00"):
+            assert client.get(path).status_code == 404
+    with http_client(deployment, None) as stranger, pytest.raises(httpx.TransportError):
+        stranger.get("/healthz")  # no certificate, not one byte of HTTP
+
+    # somebody who says nothing, not even in the handshake, keeps nobody waiting
+    address = httpx.URL(client.base_url)
+    with (
+        socket.create_connection((address.host, address.port or 0)),
+        http_client(deployment, guest) as client,
+    ):
+        assert client.get("/models").status_code == 200
+        desk.revoke("guest")
+        assert client.get("/models").status_code == 401  # on the very same connection

@@ -17,6 +17,7 @@ from ._identity import Identity
 from ._keyring import Keyring
 from ._permissions import SERVICE_ROLES, AccessRole, Grants, grants_of
 from ._secret_files import make_private, write_private
+from ._tokens import TokenBook
 
 __all__ = [
     "SERVICE_ROLES",
@@ -28,6 +29,7 @@ __all__ = [
     "Keyring",
     "Plan",
     "Revoked",
+    "TokenBook",
     "grants_of",
     "loaded_settings",
     "make_private",

@@ -19,6 +19,7 @@ import json
 import os
 import secrets
 import signal
+import ssl
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -304,10 +305,24 @@ class AccessDesk:
             self._write_pair("server", new_server(authority, [*hosts, *_OURSELVES]))
             self._change(replace(book, plan=replace(book.plan, hosts=hosts)))
 
-    def knows_token(self, token: str) -> bool:
-        """Whether ``token`` is one of a present identity's. Takes the same time for each."""
-        known = [identity.has_token(token) for identity in self._book().identities]
-        return any(known)
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Another one after every change of the identities; costs less than to read them."""
+        try:
+            found = self._book_file.stat()
+        except OSError as err:
+            raise ConfigError(f"{self._book_file}: {err.strerror}") from err
+        return found.st_ino, found.st_mtime_ns
+
+    def server_context(self, *, public: bool) -> ssl.SSLContext:
+        """TLS for an HTTP server; clients must show a certificate where the plan says so, unless
+        ``public``."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*self.server_files)
+        if self.plan.client_certificates and not public:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(self._directory / "authority.pem")
+        return context
 
     def broker_security(self) -> BrokerSecurity:
         """For the embedded broker."""

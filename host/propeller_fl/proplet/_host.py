@@ -13,6 +13,7 @@ from typing import Self
 from propeller_fl.config import LargeConfig, PropletConfig
 from propeller_fl.errors import ConfigError, MessageError
 from propeller_fl.link import BrokerAddress, Link, LinkLimits, LinkLoop
+from propeller_fl.parts import HttpAccess
 from propeller_fl.proplet._board import Board
 from propeller_fl.proplet._contents import Contents
 from propeller_fl.proplet._data import DataSource, data_source
@@ -48,6 +49,7 @@ class PropletHost:
     ``data``       where their samples are; by default what ``config.data`` says
     ``cache_dir``  keeps compiled modules between processes; None: they are compiled in each
     ``large_dir``  keeps the files of large models likewise; None: they are fetched in each
+    ``http_access``  what ``config.models_url`` wants to see of who reads there
 
     Raises ``ConfigError`` for ids, data or limits that cannot be.
     """
@@ -64,6 +66,7 @@ class PropletHost:
         limits: LinkLimits = _LIMITS,
         large: LargeConfig = _LARGE,
         large_dir: Path | None = None,
+        http_access: HttpAccess | None = None,
     ) -> None:
         _check(config, limits)
         data = data or data_source(config.data, config.ids)
@@ -87,7 +90,16 @@ class PropletHost:
             for proplet_id in config.ids
         ]
         board = Board(links[0], self._loop)
-        self._contents = Contents(links[0], self._loop, topics, large, large_dir, config.models_url)
+        self._contents = Contents(
+            links[0],
+            self._loop,
+            topics,
+            large,
+            large_dir,
+            config.models_url,
+            name=config.ids[0],
+            http_access=http_access,
+        )
         self._proplets = [
             Proplet(
                 link,
