@@ -246,8 +246,12 @@ def _copy(credential: Credential, form: str, output: Path) -> bytes:
         case "qr":
             code = segno.make_qr(credential.encode(), error="l", mode="byte")
             kind = output.suffix.lower().lstrip(".")
+            if kind not in ("png", "svg"):
+                text = io.StringIO()
+                code.terminal(text, compact=True)  # to be scanned from a screen
+                return text.getvalue().encode()
             image = io.BytesIO()
-            code.save(image, kind=kind if kind in ("png", "svg") else "txt", **_scale(kind))
+            code.save(image, kind=kind, **_scale(kind))
             return image.getvalue()
         case _:
             return credential.encode()
