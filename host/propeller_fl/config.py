@@ -1,4 +1,7 @@
-"""Settings: frozen dataclasses, filled from defaults < TOML file < environment < flags.
+"""Settings: frozen dataclasses, filled from defaults < deployment < file < environment < flags.
+
+The deployment's are those that ``propeller-fl init`` wrote into ``data_dir/settings.toml``, the
+file's those of a TOML file.
 
 A setting ``[section] name`` in the file is ``PROPELLER_FL_SECTION_NAME`` in the environment and
 ``section.name`` as a flag. The names of Propeller and of its demo are understood as well, below
@@ -23,6 +26,7 @@ from propeller_fl.errors import ConfigError
 from propeller_fl.foreign import foreign_settings
 from propeller_fl.wire import Format, Topics
 
+DEPLOYMENT_FILE: Final = "settings.toml"  # in data_dir
 ENV_PREFIX: Final = "PROPELLER_FL_"
 _SECRET: Final = {"broker.url"}  # may hold a password
 _MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
@@ -46,6 +50,7 @@ class BrokerConfig:
     cert_file: Path | None = None
     key_file: Path | None = None
     insecure: bool = False  # accept any certificate
+    allow_plain: bool = False  # beyond this machine without TLS, ours also without logins
     keepalive_s: int = 30
 
 
@@ -93,6 +98,9 @@ class ModelServerConfig:
     initial_format: Format = Format.JSON  # of that; boards want cbor, which is a third of the size
     http_host: str = "127.0.0.1"
     http_port: int = 8090  # 0: a free one
+    public: bool = False  # in a deployment of `init`: whoever reaches it may read, without a token
+    allow_plain: bool = False  # beyond this machine without TLS and tokens
+    max_requests_per_s: float = 100.0  # of one identity, or address, in the long run
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +151,7 @@ class Settings:
 
     data_dir: Path = field(default_factory=default_data_dir)
     topic_prefix: str = ""
+    credentials: tuple[str, ...] = ()  # files that `propeller-fl init` and `enroll` made
     broker: BrokerConfig = field(default_factory=BrokerConfig)
     manager: ManagerConfig = field(default_factory=ManagerConfig)
     registry: RegistryConfig = field(default_factory=RegistryConfig)
@@ -181,6 +190,10 @@ def load(
     ours.update((name, (value, "flag")) for name, value in (flags or {}).items())
     given.update(foreign_settings(environ, command, ours))
     given.update(ours)
+    data_dir = Path(given["data_dir"][0] if "data_dir" in given else default_data_dir())
+    made = data_dir.expanduser() / DEPLOYMENT_FILE
+    if made.exists():
+        given = {name: (value, str(made)) for name, value in _read_file(made)} | given
     settings: Settings = _build(Settings, "", given)
     if given:
         name, (_, origin) = next(iter(given.items()))
@@ -316,6 +329,9 @@ def _check(settings: Settings) -> None:
     _require(settings.coordinator.model_grace_s >= 0, "coordinator.model_grace_s", "0 or more")
     _require(settings.coordinator.keep_rounds >= 0, "coordinator.keep_rounds", "0 or more")
     _require(0 <= settings.model_server.http_port < 65536, "model_server.http_port", "0 to 65535")
+    _require(
+        settings.model_server.max_requests_per_s > 0, "model_server.max_requests_per_s", "above 0"
+    )
     gateway = settings.gateway
     _require(0 <= gateway.http_port < 65536, "gateway.http_port", "0 to 65535")
     _require(0 < gateway.wait_s <= 300, "gateway.wait_s", "above 0, at most 300 s")

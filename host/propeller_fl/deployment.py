@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from propeller_fl import disk
+from propeller_fl.access import AccessRole, Credential, Keyring, TokenBook
 from propeller_fl.clock import steady_clock
 from propeller_fl.config import BrokerConfig, Settings
 from propeller_fl.coordinator import Coordinator
@@ -27,13 +28,15 @@ from propeller_fl.link import (
     TlsOptions,
 )
 from propeller_fl.manager import ImageLibrary, Manager, OciImages
-from propeller_fl.model_server import ModelServer
-from propeller_fl.proplet import PropletHost, data_source
+from propeller_fl.model_server import HttpGuard, ModelServer
+from propeller_fl.parts import HttpAccess
+from propeller_fl.proplet import PropletHost, Seat, data_source
 from propeller_fl.store import LaunchStore, ModelsDir, RoundStore
 
 _log = logging.getLogger(__name__)
 
 _CONNECT_S: Final = 10.0
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # how to reach what listens there
 
 
 class Role(Flag):
@@ -49,10 +52,33 @@ class Role(Flag):
     ALL = BROKER | SERVICES | PROPLETS
 
 
-def broker_address(config: BrokerConfig) -> BrokerAddress:
-    """Where the broker of these settings is, with login and TLS. Raises :class:`ConfigError`."""
+def broker_address(
+    config: BrokerConfig, credential: Credential | None = None, *, away: bool = False
+) -> BrokerAddress:
+    """Where the broker of these settings is, with login and TLS: those of ``credential``, if the
+    settings name none. ``away``: the credential says where, unless the settings do.
+
+    Raises :class:`ConfigError`, also for a way beyond this machine without TLS that
+    ``broker.allow_plain`` does not allow."""
+    address = _broker_address(config, credential, away)
+    if address.tls is None and not address.is_loopback and not config.allow_plain:
+        raise ConfigError(
+            f"{address} is not this machine, and what goes there without TLS anybody can read and "
+            "change",
+            hint="use mqtts://; on a network that you trust altogether, set broker.allow_plain "
+            "to true",
+        )
+    return address
+
+
+def _broker_address(
+    config: BrokerConfig, credential: Credential | None, away: bool
+) -> BrokerAddress:
     if not config.url:
-        return BrokerAddress(config.host, config.port)
+        if credential is not None and away:
+            return credential.address()
+        place = BrokerAddress(_EVERYWHERE.get(config.host, config.host), config.port)
+        return credential.address(place) if credential else place
     address = BrokerAddress.parse(config.url)
     if config.password_file is not None:
         try:
@@ -62,6 +88,13 @@ def broker_address(config: BrokerConfig) -> BrokerAddress:
                 f"broker.password_file {config.password_file}: {err.strerror}"
             ) from err
         address = replace(address, password=password)
+    if credential is not None and address.username is None:
+        if address.tls is None:
+            raise ConfigError(
+                f"{address} would be given the password of {credential.name} without TLS",
+                hint="use mqtts://",
+            )
+        return credential.address(address)
     if address.tls is not None or config.ca_file or config.cert_file or config.insecure:
         tls = TlsOptions(config.ca_file, config.cert_file, config.key_file, config.insecure)
         address = replace(address, tls=tls)
@@ -82,6 +115,12 @@ def image_library(settings: Settings) -> ImageLibrary:
     """Where these settings say that images come from."""
     oci = OciImages(settings.registry, images_dir(settings))
     return ImageLibrary(settings.manager.images, {"oci": oci}, signatures_dir(settings))
+
+
+def login(settings: Settings, role: AccessRole) -> BrokerAddress:
+    """The broker of these settings, as ``role`` logs in there. Raises :class:`ConfigError`."""
+    keyring = Keyring.of(settings)
+    return broker_address(settings.broker, keyring.of_role(role), away=bool(keyring.given))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +145,10 @@ class Deployment:
         self._links: list[Link] = []
         self._watched: list[_Watched] = []
         self._broker_error: BrokerError | None = None
-        self.address = broker_address(settings.broker)
+        self._own_broker: EmbeddedBroker | None = None
+        self._keyring = Keyring.of(settings)
+        shown = self._login(self._keyring.any())
+        self.address = replace(shown, username=None, password=None)
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -132,13 +174,17 @@ class Deployment:
 
     def _start_broker(self, stack: contextlib.ExitStack) -> None:
         config = self.settings.broker
+        desk = self._keyring.desk
         broker = EmbeddedBroker(
             self.settings.data_dir / "broker",
             BrokerSettings(host=config.host, port=config.port),
+            security=desk.broker_security() if desk else None,
+            allow_plain=config.allow_plain,
             on_death=self._broker_died,
         )
         broker.start()
         stack.callback(broker.stop)
+        self._own_broker = broker
         self.address = broker.address
         self._watched.append(_Watched("broker", lambda: self._broker_error))
         _log.info("broker on %s, log in %s", broker.address, broker.log_path)
@@ -152,22 +198,24 @@ class Deployment:
             models = ModelsDir(settings.model_server.models_dir)
             stack.callback(models.close)
             server = ModelServer(
-                self._link(stack, loop, "model-server"),
+                self._link(stack, loop, AccessRole.MODEL_SERVER),
                 settings.topics,
                 settings.model_server,
                 models,
                 large=settings.large,
+                guard=self._http_guard(),
             )
             server.start()
             stack.callback(server.stop)
             self._watched.append(_Watched("model server", lambda: server.failure))
             host, port = server.http_address
-            self.http_address = f"http://{host}:{port}"
+            scheme = "https" if self._keyring.desk else "http"
+            self.http_address = f"{scheme}://{host}:{port}"
         if Role.COORDINATOR in self._roles:
             rounds = RoundStore(self._owned(stack, "coordinator") / "rounds.db")
             stack.callback(rounds.close)
             coordinator = Coordinator(
-                self._link(stack, loop, "coordinator"),
+                self._link(stack, loop, AccessRole.COORDINATOR),
                 settings.topics,
                 settings.coordinator,
                 rounds,
@@ -180,7 +228,7 @@ class Deployment:
             launches = LaunchStore(self._owned(stack, "manager") / "launches.db")
             stack.callback(launches.close)
             manager = Manager(
-                self._link(stack, loop, "manager"),
+                self._link(stack, loop, AccessRole.MANAGER),
                 settings.topics,
                 settings.manager,
                 launches,
@@ -194,7 +242,7 @@ class Deployment:
         self._await_links()  # before proplets introduce themselves to a manager that cannot hear
         if Role.PROPLETS in self._roles:
             proplets = PropletHost(
-                self.address,
+                {name: self._seat(name) for name in settings.proplet.ids},
                 settings.topics,
                 settings.proplet,
                 cache_dir=settings.data_dir / "compiled",
@@ -202,6 +250,7 @@ class Deployment:
                 large=settings.large,
                 large_dir=settings.data_dir / "proplets" / "models",
                 trusted_keys=settings.trusted_keys,
+                http_access=self._http_access(),
             )
             proplets.start()
             stack.callback(proplets.stop)
@@ -213,8 +262,8 @@ class Deployment:
         stack.callback(book.close)
         config, ids = settings.gateway, settings.proplet.ids
         gateway = Gateway(
-            self._link(stack, loop, "gateway"),
-            self.address,
+            self._link(stack, loop, AccessRole.GATEWAY),
+            self._login(self._keyring.of_role(AccessRole.GATEWAY)),
             settings.topics,
             config,
             book,
@@ -229,8 +278,41 @@ class Deployment:
         host, port = server.address
         self.gateway_address = f"http://{host}:{port}"
 
-    def _link(self, stack: contextlib.ExitStack, loop: LinkLoop, client_id: str) -> Link:
-        link = Link(loop, self.address, client_id, keepalive_s=self.settings.broker.keepalive_s)
+    def _login(self, credential: Credential | None) -> BrokerAddress:
+        if self._own_broker is not None:
+            place = self._own_broker.address
+            return credential.address(place) if credential else place
+        away = bool(self._keyring.given)
+        return broker_address(self.settings.broker, credential, away=away)
+
+    def _seat(self, proplet_id: str) -> Seat:
+        credential = self._keyring.of_proplet(proplet_id)
+        if credential is None:
+            return Seat(self._login(None))
+        return Seat(self._login(credential), credential.client_id, credential.own_topics)
+
+    def _http_guard(self) -> HttpGuard:
+        desk = self._keyring.desk
+        if desk is None:
+            return HttpGuard()
+        public = self.settings.model_server.public
+        return HttpGuard(
+            desk.server_context(public=public), None if public else TokenBook(desk).name_of
+        )
+
+    def _http_access(self) -> HttpAccess | None:
+        """As the first of our proplets, which fetches for all."""
+        credential = self._keyring.of_proplet(self.settings.proplet.ids[0])
+        return HttpAccess(credential.token, credential.tls.context()) if credential else None
+
+    def _link(self, stack: contextlib.ExitStack, loop: LinkLoop, role: AccessRole) -> Link:
+        credential = self._keyring.of_role(role)
+        link = Link(
+            loop,
+            self._login(credential),
+            credential.client_id if credential else role.value,
+            keepalive_s=self.settings.broker.keepalive_s,
+        )
         stack.callback(link.close)
         self._links.append(link)
         return link

@@ -18,35 +18,35 @@ DIGEST = "0" * 64
 
 # topic | who may write there | who may read there
 MATRIX = f"""
-fl/rounds/start | operator | manager coordinator
-fl/rounds/r.1/updates/p.1 | p.1 | manager
-fl/rounds/r.1/updates/p-2 | p-2 | manager
+fl/rounds/start | operator gateway | manager coordinator gateway
+fl/rounds/r.1/updates/p.1 | p.1 gateway | manager
+fl/rounds/r.1/updates/p-2 | p-2 gateway | manager
 fml/updates | manager | coordinator
-fl/rounds/r.1/acks/p.1 | coordinator manager | p.1
-fl/rounds/r.1/acks/p-2 | coordinator manager | p-2
-fl/rounds/r.1/status | coordinator | manager operator observer
-fl/rounds/r.1/complete | coordinator | manager operator observer p.1 p-2
-fl/rounds/r.1/launch | manager | operator observer
-fl/models/publish | coordinator publisher | MODELS
+fl/rounds/r.1/acks/p.1 | coordinator manager | p.1 gateway
+fl/rounds/r.1/acks/p-2 | coordinator manager | p-2 gateway
+fl/rounds/r.1/status | coordinator | manager operator observer gateway
+fl/rounds/r.1/complete | coordinator | manager operator observer gateway p.1 p-2
+fl/rounds/r.1/launch | manager | operator observer gateway
+fl/models/publish | coordinator publisher gateway | MODELS
 fl/models/global_model_v7 | model-server | MODELS
 fl/images/{DIGEST} | manager | p.1 p-2
 fl/parts/{DIGEST} | model-server publisher | model-server operator publisher p.1 p-2
 fl/parts/wanted | model-server operator publisher p.1 p-2 | model-server operator publisher p.1 p-2
-control/proplet/create/p.1 | p.1 | manager
-control/proplet/alive/p.1 | p.1 | manager
-control/proplet/results/p.1 | p.1 | manager
-control/proplet/create/p-2 | p-2 | manager
-control/proplet/alive/p-2 | p-2 | manager
-control/proplet/results/p-2 | p-2 | manager
-control/proplet/create | SHARED | manager
-control/proplet/alive | SHARED | manager
-control/proplet/results | SHARED | manager
-control/manager/start/p.1 | manager | p.1
-control/manager/start/p-2 | manager | p-2
-control/manager/stop/p.1 | manager | p.1
-control/manager/stop/p-2 | manager | p-2
-control/manager/start | SHARED-MANAGER | SHARED
-control/manager/stop | SHARED-MANAGER | SHARED
+control/proplet/create/p.1 | p.1 | manager gateway
+control/proplet/alive/p.1 | p.1 | manager gateway
+control/proplet/results/p.1 | p.1 | manager gateway
+control/proplet/create/p-2 | p-2 | manager gateway
+control/proplet/alive/p-2 | p-2 | manager gateway
+control/proplet/results/p-2 | p-2 | manager gateway
+control/proplet/create | SHARED | manager gateway
+control/proplet/alive | SHARED | manager gateway
+control/proplet/results | SHARED | manager gateway
+control/manager/start/p.1 | manager gateway | p.1
+control/manager/start/p-2 | manager gateway | p-2
+control/manager/stop/p.1 | manager gateway | p.1
+control/manager/stop/p-2 | manager gateway | p-2
+control/manager/start | SHARED-TASKS | SHARED
+control/manager/stop | SHARED-TASKS | SHARED
 registry/proplet | SHARED | SHARED-MANAGER
 registry/server | SHARED-MANAGER | SHARED
 fl/doctor/1234 | operator | operator
@@ -54,7 +54,7 @@ control | |
 fl/rounds/r.1/updates | |
 fl/rounds/r.1/updates/p.1/more | |
 control/proplet/alive/p/1 | |
-control/proplet/alive/p | | manager
+control/proplet/alive/p | | manager gateway
 """
 NOBODY = [  # under no prefix, and what brokers keep for themselves
     "fl/rounds/start",
@@ -95,9 +95,10 @@ WILDCARDS = [
 def expected(kind: str, shared: bool) -> dict[str, tuple[set[str], set[str]]]:
     """Writers and readers by topic."""
     groups = {
-        "MODELS": "coordinator model-server operator publisher observer p.1 p-2",
+        "MODELS": "coordinator model-server operator publisher observer gateway p.1 p-2",
         "SHARED": "p.1 p-2" if shared else "",
         "SHARED-MANAGER": "manager" if shared else "",
+        "SHARED-TASKS": "manager gateway" if shared else "",
     }
     cells: dict[str, tuple[set[str], set[str]]] = {}
     for line in MATRIX.strip().splitlines():

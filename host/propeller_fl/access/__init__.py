@@ -10,20 +10,29 @@ from it.
 
 from __future__ import annotations
 
+from ._board import loaded_settings, shell_commands
 from ._credential import Credential
-from ._desk import SETTINGS_FILE, AccessDesk, Plan, Revoked
+from ._desk import AccessDesk, Plan, Revoked
 from ._identity import Identity
+from ._keyring import Keyring
 from ._permissions import SERVICE_ROLES, AccessRole, Grants, grants_of
+from ._secret_files import make_private, write_private
+from ._tokens import TokenBook
 
 __all__ = [
     "SERVICE_ROLES",
-    "SETTINGS_FILE",
     "AccessDesk",
     "AccessRole",
     "Credential",
     "Grants",
     "Identity",
+    "Keyring",
     "Plan",
     "Revoked",
+    "TokenBook",
     "grants_of",
+    "loaded_settings",
+    "make_private",
+    "shell_commands",
+    "write_private",
 ]

@@ -19,6 +19,7 @@ import json
 import os
 import secrets
 import signal
+import ssl
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -62,6 +63,7 @@ from propeller_fl.access._permissions import (
     grants_of,
 )
 from propeller_fl.access._secret_files import locked, make_private, write_private
+from propeller_fl.config import DEPLOYMENT_FILE
 from propeller_fl.errors import BrokerError, ConfigError, RequestError
 from propeller_fl.link import (
     BrokerAddress,
@@ -72,7 +74,6 @@ from propeller_fl.link import (
 )
 from propeller_fl.wire import Topics
 
-SETTINGS_FILE: Final = "settings.toml"
 _VERSION: Final = 1
 _OURSELVES: Final = ("localhost", "127.0.0.1", "::1")
 _RELOAD_S: Final = 15.0
@@ -304,10 +305,24 @@ class AccessDesk:
             self._write_pair("server", new_server(authority, [*hosts, *_OURSELVES]))
             self._change(replace(book, plan=replace(book.plan, hosts=hosts)))
 
-    def knows_token(self, token: str) -> bool:
-        """Whether ``token`` is one of a present identity's. Takes the same time for each."""
-        known = [identity.has_token(token) for identity in self._book().identities]
-        return any(known)
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Another one after every change of the identities; costs less than to read them."""
+        try:
+            found = self._book_file.stat()
+        except OSError as err:
+            raise ConfigError(f"{self._book_file}: {err.strerror}") from err
+        return found.st_ino, found.st_mtime_ns
+
+    def server_context(self, *, public: bool) -> ssl.SSLContext:
+        """TLS for an HTTP server; clients must show a certificate where the plan says so, unless
+        ``public``."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*self.server_files)
+        if self.plan.client_certificates and not public:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(self._directory / "authority.pem")
+        return context
 
     def broker_security(self) -> BrokerSecurity:
         """For the embedded broker."""
@@ -387,7 +402,7 @@ class AccessDesk:
             lines += ["", f"[{section}]"]
             # a string, number or boolean of JSON is one of TOML
             lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]
-        write_private(self._data_dir / SETTINGS_FILE, ("\n".join(lines) + "\n").encode())
+        write_private(self._data_dir / DEPLOYMENT_FILE, ("\n".join(lines) + "\n").encode())
 
     def _write_users(self, book: _Book) -> None:
         granted = [(identity, _grants(book.plan, identity)) for identity in book.identities]

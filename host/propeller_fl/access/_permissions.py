@@ -26,6 +26,7 @@ class AccessRole(StrEnum):
     MODEL_SERVER = "model-server"
     OPERATOR = "operator"  # starts rounds and watches them
     PUBLISHER = "publisher"  # puts models by hand (`propeller-fl model put`)
+    GATEWAY = "gateway"  # the HTTP face: whoever shows its token may do what this may
     OBSERVER = "observer"  # reads rounds and models, and writes nothing
     PROPLET = "proplet"
 
@@ -78,7 +79,7 @@ def grants_of(
                     topics.model_publish,
                     topics.any_complete,
                     topics.any_status,
-                    topics.ack("+", "+"),
+                    topics.any_ack,
                 ),
                 subscribe=(topics.round_start, topics.forwarded_updates, topics.any_model),
             )
@@ -99,6 +100,8 @@ def grants_of(
                 publish=(topics.model_publish, topics.any_part),
                 subscribe=(topics.any_model, topics.any_part),
             )
+        case AccessRole.GATEWAY:
+            return _gateway(topics, shared_topics)
         case AccessRole.OBSERVER:
             return Grants(subscribe=_reads(topics))
         case AccessRole.PROPLET:
@@ -113,28 +116,49 @@ def _manager(topics: Topics, shared: bool) -> Grants:
     return Grants(
         publish=(
             topics.forwarded_updates,
-            topics.ack("+", "+"),
+            topics.any_ack,
             topics.any_launch,
             topics.image("+"),
             topics.task_start_of("+"),
             topics.task_stop_of("+"),
             *((topics.task_start, topics.task_stop) if shared else ()),
-            *((topics.absolute("registry/server"),) if shared else ()),
+            *((topics.registry_chunks,) if shared else ()),
         ),
         subscribe=(
             topics.round_start,
             topics.any_update,
             topics.any_status,
             topics.any_complete,
-            topics.proplet_create_of("+"),
-            topics.proplet_alive_of("+"),
-            topics.proplet_results_of("+"),
-            # nobody may write on these unless they are shared
-            topics.proplet_create,
-            topics.proplet_alive,
-            topics.proplet_results,
-            *((topics.absolute("registry/proplet"),) if shared else ()),
+            *_spoken(topics),
+            *((topics.registry_requests,) if shared else ()),
         ),
+    )
+
+
+def _gateway(topics: Topics, shared: bool) -> Grants:
+    return Grants(
+        publish=(
+            topics.round_start,
+            topics.any_update,
+            topics.model_publish,
+            topics.task_start_of("+"),
+            topics.task_stop_of("+"),
+            *((topics.task_start, topics.task_stop) if shared else ()),
+        ),
+        subscribe=(*_reads(topics), topics.round_start, topics.any_ack, *_spoken(topics)),
+    )
+
+
+def _spoken(topics: Topics) -> tuple[str, ...]:
+    """Where proplets speak of themselves. Nobody may write on the latter three unless they are
+    shared."""
+    return (
+        topics.proplet_create_of("+"),
+        topics.proplet_alive_of("+"),
+        topics.proplet_results_of("+"),
+        topics.proplet_create,
+        topics.proplet_alive,
+        topics.proplet_results,
     )
 
 
@@ -160,11 +184,11 @@ def _proplet(topics: Topics, name: str, shared: bool) -> Grants:
             topics.proplet_create,
             topics.proplet_alive,
             topics.proplet_results,
-            topics.absolute("registry/proplet"),
+            topics.registry_requests,
         )
         own_subscribe += (
             topics.task_start,
             topics.task_stop,
-            topics.absolute("registry/server"),
+            topics.registry_chunks,
         )
     return Grants(own_publish, own_subscribe)

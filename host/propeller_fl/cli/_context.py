@@ -18,8 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from propeller_fl import config, log
+from propeller_fl.access import AccessRole, Keyring
 from propeller_fl.config import Settings
-from propeller_fl.deployment import broker_address
+from propeller_fl.deployment import login
 from propeller_fl.errors import PropellerError
 from propeller_fl.log import printable
 from propeller_fl.operator import Operator
@@ -42,12 +43,14 @@ class Context:
         own = {name.replace("__", "."): value for name, value in flags.items() if value is not None}
         running = click.get_current_context(silent=True)
         command = (running.info_name or "") if running else ""
-        return config.load(self.file, flags=self.flags | own, command=command)
+        settings = config.load(self.file, flags=self.flags | own, command=command)
+        return Keyring.of(settings).adapt(settings)
 
-    def operator(self, **flags: Any) -> Operator:
+    def operator(self, role: AccessRole = AccessRole.OPERATOR, **flags: Any) -> Operator:
+        """A session of somebody who may do what ``role`` may, where the broker knows its users."""
         settings = self.settings(**flags)
         quiet_links()
-        return Operator(broker_address(settings.broker), settings.topics)
+        return Operator(login(settings, role), settings.topics)
 
 
 pass_context = click.make_pass_decorator(Context)

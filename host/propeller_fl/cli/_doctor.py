@@ -10,6 +10,7 @@ from typing import Final
 import click
 
 from propeller_fl import firmware
+from propeller_fl.access import AccessRole
 from propeller_fl.cli._context import (
     Context,
     as_json,
@@ -19,7 +20,7 @@ from propeller_fl.cli._context import (
     quiet_links,
 )
 from propeller_fl.config import Settings
-from propeller_fl.deployment import broker_address
+from propeller_fl.deployment import login
 from propeller_fl.errors import DamagedStoreError, PropellerError, StoreError
 from propeller_fl.link import Finding, probe_broker
 from propeller_fl.log import printable
@@ -63,7 +64,7 @@ def doctor(context: Context, stores_only: bool, as_json: bool) -> None:
 
 def _all(settings: Settings) -> Iterator[Finding]:
     prefix = f"{settings.topic_prefix}/" if settings.topic_prefix else ""
-    yield from probe_broker(broker_address(settings.broker), topic_prefix=prefix)
+    yield from probe_broker(login(settings, AccessRole.OPERATOR), topic_prefix=prefix)
     yield from _stores(settings)
     lacking = firmware.missing()
     if not lacking:

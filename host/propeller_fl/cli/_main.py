@@ -8,7 +8,17 @@ from typing import Any
 import click
 
 from propeller_fl import __version__, config, log
-from propeller_fl.cli import _client, _demo, _doctor, _models, _rounds, _services, _supermq, _test
+from propeller_fl.cli import (
+    _access,
+    _client,
+    _demo,
+    _doctor,
+    _models,
+    _rounds,
+    _services,
+    _supermq,
+    _test,
+)
 from propeller_fl.cli._context import Context, fails_clearly, pass_context, print_json
 
 
@@ -17,6 +27,12 @@ from propeller_fl.cli._context import Context, fails_clearly, pass_context, prin
 @click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file of settings.")
 @click.option("--data-dir", help="Where state lives.")
 @click.option("--broker", help="mqtt://user:password@host:port or mqtts://…; default: our own.")
+@click.option(
+    "--credentials",
+    multiple=True,
+    metavar="FILE",
+    help="Who to be, as `init` or `proplet enroll` made it. May be repeated.",
+)
 @click.option("--topic-prefix", help="Levels before every topic, such as m/tenant/c/channel.")
 @click.option(
     "--set",
@@ -33,6 +49,7 @@ def main(
     file: Path | None,
     data_dir: str | None,
     broker: str | None,
+    credentials: tuple[str, ...],
     topic_prefix: str | None,
     assignments: tuple[str, ...],
     log_level: str,
@@ -53,6 +70,7 @@ def main(
             raise click.BadParameter(f"{assignment!r} has no =", param_hint="--set")
         flags[name] = value
     named = {"data_dir": data_dir, "broker.url": broker, "topic_prefix": topic_prefix}
+    named["credentials"] = ",".join(credentials) or None
     flags |= {name: value for name, value in named.items() if value is not None}
     ctx.obj = Context(file, flags)
 
@@ -65,7 +83,14 @@ def show_config(context: Context) -> None:
     print_json(config.describe(context.settings()))
 
 
-for command in (*_services.COMMANDS, *_demo.COMMANDS, *_doctor.COMMANDS):
+for command in (*_services.COMMANDS, *_access.COMMANDS, *_demo.COMMANDS, *_doctor.COMMANDS):
     main.add_command(command)
-for group in (_rounds.group, _models.group, _client.group, _supermq.group, _test.group):
+for group in (
+    _rounds.group,
+    _models.group,
+    _client.group,
+    _access.group,
+    _supermq.group,
+    _test.group,
+):
     main.add_command(group)

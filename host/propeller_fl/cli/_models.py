@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from propeller_fl.access import AccessRole
 from propeller_fl.cli._context import (
     Context,
     as_json,
@@ -205,7 +206,7 @@ def put(context: Context, file: Path, version: int | None, form: str | None) -> 
     with contextlib.ExitStack() as stack:
         content = _large_content(file, settings.large.above_bytes, stack)
         document = None if content else _read(file)
-        operator = stack.enter_context(context.operator())
+        operator = stack.enter_context(context.operator(AccessRole.PUBLISHER))
         known = operator.model_versions()
         if version is None:
             version = max(known, default=-1) + 1

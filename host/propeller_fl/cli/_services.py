@@ -8,6 +8,7 @@ import threading
 import click
 
 from propeller_fl import log
+from propeller_fl.cli import _access
 from propeller_fl.cli._context import Context, fails_clearly, pass_context, say
 from propeller_fl.config import Settings
 from propeller_fl.deployment import Deployment, Role, broker_address
@@ -94,15 +95,40 @@ def http(context: Context) -> None:
     run_until_stopped(context.settings(), Role.GATEWAY)
 
 
-@click.command()
+class _PropletGroup(click.Group):
+    """``proplet ID…`` runs proplets; ``proplet enroll ID`` and such are commands."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in {*self.commands, "-h", "--help"}:
+            args = [_run_proplets.name or "", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_PropletGroup)
+def proplet() -> None:
+    """Run proplets: `proplet ID…`; issue and take back their credentials.
+
+    `propeller-fl proplet run --help` has the options of the first.
+    """
+
+
+@proplet.command("run")
 @click.argument("ids", nargs=-1)
 @click.option("--data", help="A shipped data set, or a directory of {proplet_id}.json or .cbor.")
+@click.option("--credentials", multiple=True, metavar="FILE", help="Who to be; may be repeated.")
 @pass_context
 @fails_clearly
-def proplet(context: Context, ids: tuple[str, ...], data: str | None) -> None:
-    """Run proplets named IDS in this process, on Wasmtime."""
-    settings = context.settings(proplet__ids=ids or None, proplet__data=data)
+def _run_proplets(
+    context: Context, ids: tuple[str, ...], data: str | None, credentials: tuple[str, ...]
+) -> None:
+    """Run proplets named IDS in this process, on Wasmtime; by default those of the credentials."""
+    settings = context.settings(
+        proplet__ids=ids or None, proplet__data=data, credentials=credentials or None
+    )
     run_until_stopped(settings, Role.PROPLETS)
 
+
+proplet.add_command(_access.enroll)
+proplet.add_command(_access.revoke)
 
 COMMANDS = (up, broker, manager, coordinator, model_server, http, proplet)

@@ -117,6 +117,9 @@ class Gateway:
             (topics.proplet_create, self._on_create),
             (topics.proplet_alive, self._on_alive),
             (topics.proplet_results, self._on_result),
+            (topics.proplet_create_of("+"), self._on_create),
+            (topics.proplet_alive_of("+"), self._on_alive),
+            (topics.proplet_results_of("+"), self._on_result),
         ):
             link.subscribe(topic, self._handler(handle))
         for topic, handle in (  # of these, hundreds may be retained
@@ -373,7 +376,14 @@ class Gateway:
             task, state=TaskState.INTERRUPTED, updated_at=now(), finish_time=now()
         )
         self._book.put(interrupted)
-        self._publish(self._topics.task_stop, stop.encode())
+        known = self._proplets.get(stop.proplet_id)
+        metadata = known.discovery.metadata if known else {}
+        self._publish(
+            self._topics.task_stop_of(stop.proplet_id)
+            if metadata.get("own_start_topic") == "true"
+            else self._topics.task_stop,
+            stop.encode(),
+        )
         return interrupted
 
     def delete_task(self, task_id: str) -> None:
@@ -485,10 +495,14 @@ class Gateway:
             self._models.popitem(last=False)
 
     def _on_create(self, incoming: Incoming) -> None:
-        self._hear(Discovery.decode(incoming.payload), offline=False)
+        discovery = Discovery.decode(incoming.payload)
+        if self._speaks_for_itself(incoming.topic, discovery.proplet_id):
+            self._hear(discovery, offline=False)
 
     def _on_alive(self, incoming: Incoming) -> None:
         alive = Alive.decode(incoming.payload)
+        if not self._speaks_for_itself(incoming.topic, alive.proplet_id):
+            return
         known = self._proplets.get(alive.proplet_id)
         discovery = known.discovery if known else Discovery(alive.proplet_id, alive.namespace)
         self._hear(discovery, offline=alive.status is Liveness.OFFLINE)
@@ -500,7 +514,16 @@ class Gateway:
 
     def _on_result(self, incoming: Incoming) -> None:
         result = TaskResult.decode(incoming.payload)
-        self._writer.submit(self._keep_result, result)
+        if self._speaks_for_itself(incoming.topic, result.proplet_id):
+            self._writer.submit(self._keep_result, result)
+
+    def _speaks_for_itself(self, topic: str, proplet_id: str) -> bool:
+        """Whether the message is of whom it names, where its topic tells."""
+        speaker = self._topics.parse_speaker(topic)
+        if speaker is None or proplet_id in ("", speaker):
+            return True
+        _log.warning("ignored: it names another than its topic", extra={"proplet_id": speaker})
+        return False
 
     def _keep_result(self, result: TaskResult) -> None:
         try:

@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from propeller_fl.config import ManagerConfig
@@ -49,6 +49,7 @@ from propeller_fl.wire import (
     Alive,
     Discovery,
     LaunchReport,
+    Reason,
     RoundComplete,
     RoundStart,
     RoundStatus,
@@ -122,6 +123,9 @@ class Manager:
             (topics.proplet_create, self._on_create),
             (topics.proplet_alive, self._on_alive),
             (topics.proplet_results, self._on_result),
+            (topics.proplet_create_of("+"), self._on_create),
+            (topics.proplet_alive_of("+"), self._on_alive),
+            (topics.proplet_results_of("+"), self._on_result),
         ):
             self._link.subscribe(topic, functools.partial(self._take, handle))
         for topic, handle in (  # of these, hundreds may be retained
@@ -301,13 +305,32 @@ class Manager:
         return self._launcher.completed(complete.round_id)
 
     def _on_create(self, incoming: Incoming, now_s: float) -> list[Effect]:
-        return self._launcher.proplet_created(Discovery.decode(incoming.payload), now_s)
+        discovery = Discovery.decode(incoming.payload)
+        self._check_speaker(incoming.topic, discovery.proplet_id)
+        return self._launcher.proplet_created(discovery, now_s)
 
     def _on_alive(self, incoming: Incoming, now_s: float) -> list[Effect]:
-        return self._launcher.proplet_heard(Alive.decode(incoming.payload), now_s)
+        alive = Alive.decode(incoming.payload)
+        self._check_speaker(incoming.topic, alive.proplet_id)
+        return self._launcher.proplet_heard(alive, now_s)
 
     def _on_result(self, incoming: Incoming, now_s: float) -> list[Effect]:
-        return self._launcher.result_arrived(TaskResult.decode(incoming.payload))
+        result = TaskResult.decode(incoming.payload)
+        speaker = self._check_speaker(incoming.topic, result.proplet_id)
+        if speaker is not None:  # the message need not say
+            result = replace(result, proplet_id=speaker)
+        return self._launcher.result_arrived(result)
+
+    def _check_speaker(self, topic: str, proplet_id: str) -> str | None:
+        """Who speaks on a topic of its own, which a broker keeps for it: for nobody else."""
+        speaker = self._topics.parse_speaker(topic)
+        if speaker is not None and proplet_id not in ("", speaker):
+            raise MessageError(
+                Reason.IDENTITY,
+                f"proplet_id is {proplet_id!r} in the message and {speaker!r} in its topic",
+                field="proplet_id",
+            )
+        return speaker
 
     # --- effects
 

@@ -33,6 +33,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from propeller_fl.errors import ConfigError, DamagedStoreError, MessageError, StoreError
+from propeller_fl.model_server._gate import Gate, HttpGuard
 from propeller_fl.model_server._visitors import accept_visitors
 from propeller_fl.store import ModelFormat, ModelsDir, StoredModel, convert
 from propeller_fl.wire import Manifest
@@ -56,7 +57,7 @@ _MAX_HEAD_BYTES: Final = 16 * 1024
 class HttpFace:
     """Serves ``models`` on ``host`` and ``port`` (0: a free one) from a thread of its own.
 
-    It hangs up on a client that lets it wait for ``patience_s``.
+    It hangs up on a client that lets it wait for ``patience_s``. ``guard`` says whom it serves.
     """
 
     def __init__(
@@ -66,11 +67,15 @@ class HttpFace:
         port: int,
         broker_up: Callable[[], bool],
         patience_s: float,
+        *,
+        guard: HttpGuard,
+        max_requests_per_s: float,
     ) -> None:
         self._patience_s = patience_s
+        self._tls = guard.tls
         self._socket = _listen(host, port)
         config = uvicorn.Config(
-            models_app(models, broker_up),
+            Gate(models_app(models, broker_up), guard.knows, max_requests_per_s),
             ws="none",
             log_config=None,
             access_log=False,
@@ -116,7 +121,7 @@ class HttpFace:
         await run_in_threadpool(bool)  # loads what cannot be loaded when no descriptor is left
         self._server.config.load()
         accepting = asyncio.create_task(
-            accept_visitors(self._socket, self._server, self._patience_s)
+            accept_visitors(self._socket, self._server, self._patience_s, self._tls)
         )
         try:
             await self._server.serve(sockets=[])

@@ -37,7 +37,7 @@ class LargeModels:
         self._models = models
         self._places: dict[str, PartPlace] = {}
         self._closing = threading.Event()
-        self._fetcher = Fetcher(link, topics, link.client_id, config.window_parts)
+        self._fetcher = Fetcher(link, topics, "model-server", config.window_parts)
         self._server = PartsServer(link, topics, self._places.get)
         self._executor = ThreadPoolExecutor(_FETCHES, thread_name_prefix="model-fetch")
 

@@ -25,8 +25,9 @@ from propeller_fl.errors import (
     MessageError,
     StoreError,
 )
-from propeller_fl.link import Delivery, Incoming, Link
+from propeller_fl.link import Delivery, Incoming, Link, is_loopback
 from propeller_fl.log import Trouble
+from propeller_fl.model_server._gate import HttpGuard
 from propeller_fl.model_server._http import HttpFace
 from propeller_fl.model_server._initial import initial_source, large_file
 from propeller_fl.model_server._large import LargeModels
@@ -39,6 +40,7 @@ _QUIET_S: Final = 0.5  # no more retained models for so long: the broker has sen
 _RETRY_STORE_S: Final = 1.0
 _RETRY_LINK_S: Final = 0.05
 _LARGE: Final = LargeConfig()
+_NO_GUARD: Final = HttpGuard()
 
 
 class _LinkChange(Enum):
@@ -88,6 +90,7 @@ class ModelServer:
         *,
         large: LargeConfig = _LARGE,
         patience_s: float = 10.0,
+        guard: HttpGuard = _NO_GUARD,
     ) -> None:
         self._large_config = large
         self._large = LargeModels(link, topics, large, models)
@@ -107,12 +110,20 @@ class ModelServer:
         self._refused_sha256 = ""  # of the last offer that was refused
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="model-server", daemon=True)
+        if guard.tls is None and not config.allow_plain and not is_loopback(config.http_host):
+            raise ConfigError(
+                f"the model server would listen on {config.http_host} without TLS and tokens",
+                hint="`propeller-fl init` makes both; on a network that you trust altogether, set "
+                "model_server.allow_plain to true",
+            )
         self._http = HttpFace(
             models,
             config.http_host,
             config.http_port,
             lambda: self._link.connected,
             patience_s,
+            guard=guard,
+            max_requests_per_s=config.max_requests_per_s,
         )
 
     @property

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 import struct
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -24,21 +26,27 @@ _log = logging.getLogger(__name__)
 _MAX_VISITORS: Final = 256  # at once; the next ones wait to be accepted
 _PAUSE_S: Final = 1.0  # before the next try to accept, when there are no descriptors
 _FULL_HOUSE_PAUSE_S: Final = 0.1
+_GOODBYE_S: Final = 2.0
 
 
 async def accept_visitors(
-    listener: socket.socket, server: uvicorn.Server, patience_s: float
+    listener: socket.socket,
+    server: uvicorn.Server,
+    patience_s: float,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Hand to ``server``, which has no sockets of its own, whoever connects; until cancelled.
 
     ``listener`` does not block. A client has ``patience_s`` for its request, from connecting or
-    from the first byte of a later one, and as long to take each piece of the answer.
+    from the first byte of a later one, and as long to take each piece of the answer; with ``tls``
+    also for the handshake.
     """
     loop = asyncio.get_running_loop()
     trouble = Trouble()
     visitor = partial(Visitor, server.config, server.server_state, {}, patience_s=patience_s)
+    coming: set[asyncio.Task[None]] = set()  # so that nobody waits for another's handshake
     while True:
-        if len(server.server_state.connections) >= _MAX_VISITORS:
+        if len(server.server_state.connections) + len(coming) >= _MAX_VISITORS:
             await asyncio.sleep(_FULL_HOUSE_PAUSE_S)
             continue
         try:
@@ -52,11 +60,28 @@ async def accept_visitors(
             continue
         if trouble.is_over():
             _log.info("HTTP clients are served again")
-        try:
-            await loop.connect_accepted_socket(visitor, connection)
-        except OSError as err:  # it has gone already
-            _log.debug("HTTP client lost: %s", err)
-            connection.close()
+        task = asyncio.create_task(_welcome(visitor, connection, patience_s, tls))
+        coming.add(task)
+        task.add_done_callback(coming.discard)
+
+
+async def _welcome(
+    visitor: Callable[[], Visitor],
+    connection: socket.socket,
+    patience_s: float,
+    tls: ssl.SSLContext | None,
+) -> None:
+    try:
+        await asyncio.get_running_loop().connect_accepted_socket(
+            visitor,
+            connection,
+            ssl=tls,
+            ssl_handshake_timeout=patience_s if tls else None,
+            ssl_shutdown_timeout=_GOODBYE_S if tls else None,
+        )
+    except OSError as err:  # it has gone already, or speaks no TLS that we do
+        _log.debug("HTTP client lost: %s", err)
+        connection.close()
 
 
 class Visitor(H11Protocol):
@@ -69,7 +94,8 @@ class Visitor(H11Protocol):
         self._reading_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        transport.set_write_buffer_limits(high=0)  # pause as soon as anything is not taken
+        # Pause as soon as anything is not taken. With 0, asyncio's TLS would never go on.
+        transport.set_write_buffer_limits(high=1 if transport.get_extra_info("ssl_object") else 0)
         super().connection_made(transport)
         self._expect_request()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from propeller_fl.parts._fetch import Fetch
 from propeller_fl.parts._fetcher import Cancelled, Fetcher
+from propeller_fl.parts._http import HttpAccess
 from propeller_fl.parts._part_file import PartFile
 from propeller_fl.parts._serve import Serving
 from propeller_fl.parts._server import PartPlace, PartsServer, places_of
@@ -12,6 +13,7 @@ __all__ = [
     "Cancelled",
     "Fetch",
     "Fetcher",
+    "HttpAccess",
     "PartFile",
     "PartPlace",
     "PartsServer",

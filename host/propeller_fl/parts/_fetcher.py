@@ -17,7 +17,7 @@ from propeller_fl.errors import LinkError, PropellerError, StoreError
 from propeller_fl.link import Incoming, Link
 from propeller_fl.log import Trouble
 from propeller_fl.parts._fetch import Fetch
-from propeller_fl.parts._http import HttpTrouble, read_over_http
+from propeller_fl.parts._http import HttpAccess, HttpTrouble, read_over_http
 from propeller_fl.parts._part_file import PartFile
 from propeller_fl.store import check_file
 from propeller_fl.wire import Manifest, PartsWanted, Topics, part_sha256
@@ -36,7 +36,8 @@ class Cancelled(PropellerError):
 class Fetcher:
     """Any number of fetches over one link, each on the thread that calls :meth:`fetch`.
 
-    ``name`` says who asks. ``http_url`` is a model server's, or empty. ``patience_s`` is how long
+    ``name`` says who asks. ``http_url`` is a model server's, or empty, and
+    ``http_access`` what it wants to see. ``patience_s`` is how long
     no part may come before it is an error.
     """
 
@@ -48,6 +49,7 @@ class Fetcher:
         window: int,
         *,
         http_url: str = "",
+        http_access: HttpAccess | None = None,
         patience_s: float = math.inf,
     ) -> None:
         self._link = link
@@ -55,6 +57,7 @@ class Fetcher:
         self._name = name
         self._window = window
         self._http_url = http_url
+        self._http_access = http_access
         self._patience_s = patience_s
         self._lock = threading.Lock()
         self._running: list[tuple[Fetch, queue.Queue[tuple[str, bytes]]]] = []
@@ -111,7 +114,9 @@ class Fetcher:
         if not self._http_url or fetch.done:
             return
         try:
-            for index, data in read_over_http(self._http_url, manifest, fetch.missing):
+            for index, data in read_over_http(
+                self._http_url, manifest, fetch.missing, self._http_access
+            ):
                 if cancelled.is_set():
                     raise Cancelled(f"model {manifest.version} is not wanted any more")
                 if hashlib.sha256(data).hexdigest() == manifest.parts[index]:

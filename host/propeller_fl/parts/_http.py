@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from propeller_fl.errors import PropellerError
@@ -14,27 +16,44 @@ from propeller_fl.wire import Manifest
 _PATIENCE_S: Final = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class HttpAccess:
+    """How to prove who we are to the server, and how it must to us. ``token`` goes nowhere without
+    TLS."""
+
+    token: str = field(default="", repr=False)
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+
+
 class HttpTrouble(PropellerError):
     """The server has it not, or not any more, or is not one of ours."""
 
 
 def read_over_http(
-    url: str, manifest: Manifest, missing: Sequence[int]
+    url: str, manifest: Manifest, missing: Sequence[int], access: HttpAccess | None = None
 ) -> Iterator[tuple[int, bytes]]:
     """The bytes of these parts, not checked: one request for each run of neighbours.
 
     Raises :class:`HttpTrouble`. No redirect is followed and no proxy asked.
     """
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _StayHere())
+    access = access or HttpAccess()
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),
+        _StayHere(),
+        urllib.request.HTTPSHandler(context=access.tls),
+    )
+    headers = {"Accept-Encoding": "identity"}
+    if access.token and url.startswith("https://"):
+        headers["Authorization"] = f"Bearer {access.token}"
     address = f"{url.rstrip('/')}/models/{manifest.version}?format=safetensors"
     for run in _runs(missing):
         start, stop = manifest.place(run[0]).start, manifest.place(run[-1]).stop
         request = urllib.request.Request(
             address,
             headers={
+                **headers,
                 "Range": f"bytes={start}-{stop - 1}",
                 "If-Range": f'"{manifest.sha256}"',  # else all of it comes, and is not read
-                "Accept-Encoding": "identity",
             },
         )
         try:

@@ -15,7 +15,7 @@ from propeller_fl.proplet._contract import (
 from propeller_fl.proplet._data import DataSource, data_source
 from propeller_fl.proplet._files import MAPPED_FROM_BYTES, SteadyPath
 from propeller_fl.proplet._generic import GenericRuns, Stop, is_generic
-from propeller_fl.proplet._host import PropletHost
+from propeller_fl.proplet._host import PropletHost, Seat
 from propeller_fl.proplet._registry import Assembly
 from propeller_fl.proplet._runtime import (
     CompiledModule,
@@ -49,6 +49,7 @@ __all__ = [
     "Proplet",
     "PropletHost",
     "RunResult",
+    "Seat",
     "SteadyPath",
     "Stop",
     "Tasks",

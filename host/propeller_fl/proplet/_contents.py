@@ -17,7 +17,7 @@ from propeller_fl import disk
 from propeller_fl.config import LargeConfig
 from propeller_fl.errors import LinkError, MessageError, StoreError
 from propeller_fl.link import Link, LinkLoop
-from propeller_fl.parts import Cancelled, Fetcher
+from propeller_fl.parts import Cancelled, Fetcher, HttpAccess
 from propeller_fl.proplet._files import SteadyPath
 from propeller_fl.wire import Manifest, Reason, Topics
 
@@ -46,7 +46,8 @@ class _Fetch:
 
 
 class Contents:
-    """The files in ``directory``; None: in one that is removed at the end.
+    """The files in ``directory``; None: in one that is removed at the end. ``name`` is under which
+    we ask for parts.
 
     On the link loop's thread only, but for ``close``.
     """
@@ -59,13 +60,21 @@ class Contents:
         config: LargeConfig,
         directory: Path | None,
         models_url: str,
+        *,
+        name: str,
+        http_access: HttpAccess | None = None,
     ) -> None:
         self._loop = loop
         self._config = config
         self._own = None if directory else tempfile.TemporaryDirectory(prefix="propeller-models-")
         self._directory = directory or Path(self._own.name if self._own else "")
         self._fetcher = Fetcher(
-            link, topics, link.client_id[:64], config.window_parts, http_url=models_url
+            link,
+            topics,
+            name,
+            config.window_parts,
+            http_url=models_url,
+            http_access=http_access,
         )
         self._fetches: dict[str, _Fetch] = {}  # by digest
         self._held: weakref.WeakValueDictionary[str, Content] = weakref.WeakValueDictionary()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,6 +13,7 @@ from typing import Self
 from propeller_fl.config import LargeConfig, PropletConfig
 from propeller_fl.errors import ConfigError, MessageError
 from propeller_fl.link import BrokerAddress, Link, LinkLimits, LinkLoop
+from propeller_fl.parts import HttpAccess
 from propeller_fl.proplet._board import Board
 from propeller_fl.proplet._contents import Contents
 from propeller_fl.proplet._data import DataSource, data_source
@@ -25,21 +28,37 @@ _LIMITS = LinkLimits()
 _LARGE = LargeConfig()
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """How one proplet comes to the broker.
+
+    ``client_id``   of its session; empty: made of its id
+    ``own_topics``  whether it speaks on control topics of its own, which the broker keeps for it,
+                    and not on those that all proplets share
+    """
+
+    address: BrokerAddress
+    client_id: str = ""
+    own_topics: bool = False
+
+
 class PropletHost:
     """The proplets ``config.ids``, up to some thousands. Use as a context manager, or call
     :meth:`start` and :meth:`stop`.
 
+    ``address``    of the broker: one for all, or a seat for each id
     ``data``       where their samples are; by default what ``config.data`` says
     ``cache_dir``  keeps compiled modules between processes; None: they are compiled in each
     ``trusted_keys``  whose modules are run, where ``config.require_signature``
     ``large_dir``  keeps the files of large models likewise; None: they are fetched in each
+    ``http_access``  what ``config.models_url`` wants to see of who reads there
 
     Raises ``ConfigError`` for ids, data or limits that cannot be.
     """
 
     def __init__(
         self,
-        address: BrokerAddress,
+        address: BrokerAddress | Mapping[str, Seat],
         topics: Topics,
         config: PropletConfig,
         *,
@@ -50,18 +69,24 @@ class PropletHost:
         large: LargeConfig = _LARGE,
         large_dir: Path | None = None,
         trusted_keys: Path | None = None,
+        http_access: HttpAccess | None = None,
     ) -> None:
         _check(config, limits)
         data = data or data_source(config.data, config.ids)
         self._loop = LinkLoop(expected_links=len(config.ids), name="proplets")
         trusted_keys = trusted_keys or config.trusted_keys
         self._workers = Workers(config, data, cache_dir=cache_dir, trusted_keys=trusted_keys)
+        seats = (
+            dict.fromkeys(config.ids, Seat(address))
+            if isinstance(address, BrokerAddress)
+            else address
+        )
         links = [
             Link(
                 self._loop,
-                address,
-                _client_id(topics, proplet_id),
-                will=last_will(topics, config, proplet_id),
+                seats[proplet_id].address,
+                seats[proplet_id].client_id or _client_id(topics, proplet_id),
+                will=last_will(topics, config, proplet_id, own_topics=seats[proplet_id].own_topics),
                 clean_session=True,
                 keepalive_s=keepalive_s,
                 limits=limits,
@@ -69,7 +94,16 @@ class PropletHost:
             for proplet_id in config.ids
         ]
         board = Board(links[0], self._loop)
-        self._contents = Contents(links[0], self._loop, topics, large, large_dir, config.models_url)
+        self._contents = Contents(
+            links[0],
+            self._loop,
+            topics,
+            large,
+            large_dir,
+            config.models_url,
+            name=config.ids[0],
+            http_access=http_access,
+        )
         registry = RegistryImages(links[0], self._loop, topics)
         self._proplets = [
             Proplet(
@@ -82,6 +116,7 @@ class PropletHost:
                 self._workers,
                 self._contents,
                 registry,
+                own_topics=seats[proplet_id].own_topics,
             )
             for link, proplet_id in zip(links, config.ids, strict=True)
         ]
@@ -132,8 +167,9 @@ class PropletHost:
 
 
 def _client_id(topics: Topics, proplet_id: str) -> str:
-    """Unlike any other service's, and any other proplet's on a broker with several prefixes."""
-    return topics.absolute(f"proplet/{proplet_id}").replace("/", "-")
+    """Unlike any other service's, and any other proplet's on a broker with several prefixes.
+    nats-server takes none with a dot in it."""
+    return topics.absolute(f"proplet/{proplet_id}").replace("/", "-").replace(".", "~")
 
 
 def _check(config: PropletConfig, limits: LinkLimits) -> None:

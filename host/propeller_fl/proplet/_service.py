@@ -87,10 +87,13 @@ _PROPELLERS_NAMES: Final = {
 }
 
 
-def last_will(topics: Topics, config: PropletConfig, proplet_id: str) -> Will:
+def last_will(
+    topics: Topics, config: PropletConfig, proplet_id: str, *, own_topics: bool = False
+) -> Will:
     """What the broker is to say when this proplet is gone without a word."""
     alive = Alive(proplet_id, Liveness.OFFLINE, config.namespace)
-    return Will(topics.proplet_alive, alive.encode())
+    topic = topics.proplet_alive_of(proplet_id) if own_topics else topics.proplet_alive
+    return Will(topic, alive.encode())
 
 
 class Proplet:
@@ -112,6 +115,8 @@ class Proplet:
         workers: Workers,
         contents: Contents,
         registry: RegistryImages,
+        *,
+        own_topics: bool = False,
     ) -> None:
         self._registry = registry
         self._link = link
@@ -132,10 +137,18 @@ class Proplet:
         self._leaving = False
         self._lock = threading.Lock()  # so that no heartbeat follows the word "offline"
         link.on_up = self._on_up
-        for topic in (topics.task_start, topics.task_start_of(proplet_id)):
-            link.subscribe(topic, self._on_start)
-        for topic in (topics.task_stop, topics.task_stop_of(proplet_id)):
-            link.subscribe(topic, self._on_stop)
+        self._create_topic = topics.proplet_create
+        self._alive_topic = topics.proplet_alive
+        self._results_topic = topics.proplet_results
+        if own_topics:
+            self._create_topic = topics.proplet_create_of(proplet_id)
+            self._alive_topic = topics.proplet_alive_of(proplet_id)
+            self._results_topic = topics.proplet_results_of(proplet_id)
+        else:
+            link.subscribe(topics.task_start, self._on_start)
+            link.subscribe(topics.task_stop, self._on_stop)
+        link.subscribe(topics.task_start_of(proplet_id), self._on_start)
+        link.subscribe(topics.task_stop_of(proplet_id), self._on_stop)
         link.subscribe(topics.acks_of(proplet_id), self._on_ack)
 
     @property
@@ -175,7 +188,7 @@ class Proplet:
                 **_PROPELLERS_NAMES,
             },
         )
-        self._publish(self._topics.proplet_create, discovery.encode())
+        self._publish(self._create_topic, discovery.encode())
         self._beat()
         with contextlib.suppress(LinkError):  # closed meanwhile
             self._board.came_up(self._link)
@@ -193,7 +206,7 @@ class Proplet:
 
     def _publish_alive(self, status: Liveness) -> None:
         alive = Alive(self._id, status, self._config.namespace)
-        self._publish(self._topics.proplet_alive, alive.encode())
+        self._publish(self._alive_topic, alive.encode())
 
     # --- messages, each to one event
 
@@ -304,10 +317,10 @@ class Proplet:
         else:
             _log.info("task done", extra=self._extra(result.task_id))
         try:
-            self._publish(self._topics.proplet_results, result.encode())
+            self._publish(self._results_topic, result.encode())
         except MessageError as error:  # the output of a task outside any round, too large
             failed = TaskResult(result.task_id, self._id, error=str(error))
-            self._publish(self._topics.proplet_results, failed.encode())
+            self._publish(self._results_topic, failed.encode())
 
     def _send(self, effect: SendUpdate) -> None:
         task_id = effect.task_id

@@ -1,0 +1,296 @@
+"""`propeller-fl init`, `propeller-fl access …`, and what `proplet enroll` and `revoke` do."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import click
+import segno
+
+from propeller_fl.access import (
+    AccessDesk,
+    AccessRole,
+    Credential,
+    Plan,
+    grants_of,
+    loaded_settings,
+    shell_commands,
+    write_private,
+)
+from propeller_fl.cli._context import (
+    Context,
+    as_json,
+    fails_clearly,
+    pass_context,
+    print_json,
+    print_table,
+    say,
+)
+from propeller_fl.errors import ConfigError, RequestError
+
+
+@click.command()
+@click.argument("directory", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    help="Name or address under which others reach this machine. May be repeated; none: it is "
+    "for this machine alone.",
+)
+@click.option(
+    "--broker",
+    type=click.Choice(["embedded", "mosquitto"]),
+    default="embedded",
+    show_default=True,
+    help="Whose configuration to write.",
+)
+@click.option("--port", default=8883, show_default=True, help="Of the broker.")
+@click.option("--http-port", default=8443, show_default=True, help="Of the model server.")
+@click.option("--proplets", metavar="ID,ID,…", help="To enroll; '' for none.")
+@click.option(
+    "--client-certificates/--no-client-certificates",
+    default=True,
+    help="Whether clients must show one as well. [default: they must]",
+)
+@click.option(
+    "--shared-topics",
+    is_flag=True,
+    help="Allow the control topics that Propeller's own proplets share, on which anybody can "
+    "speak as any other.",
+)
+@pass_context
+@fails_clearly
+def init(
+    context: Context,
+    directory: Path | None,
+    hosts: tuple[str, ...],
+    broker: Any,
+    port: int,
+    http_port: int,
+    proplets: str | None,
+    client_certificates: bool,
+    shared_topics: bool,
+) -> None:
+    """Make a deployment in DIRECTORY (default: the data directory): an authority, certificates,
+    a login for each service and proplet, and the broker's access rules.
+
+    Afterwards `propeller-fl --data-dir DIRECTORY up` needs no further word.
+    """
+    settings = context.settings()
+    data_dir = directory or settings.data_dir
+    names = settings.proplet.ids if proplets is None else tuple(filter(None, proplets.split(",")))
+    plan = Plan(
+        hosts=hosts,
+        broker=broker,
+        port=port,
+        http_port=http_port,
+        topic_prefix=settings.topic_prefix,
+        client_certificates=client_certificates,
+        shared_topics=shared_topics,
+    )
+    AccessDesk.init(data_dir, plan, names)
+    reach = f"{plan.url('mqtts', port)}" + ("" if hosts else ", for this machine alone")
+    say(f"made {data_dir}: broker {reach}")
+    if names:
+        say(f"enrolled: {', '.join(names)}; their files are in {data_dir / 'access' / 'proplets'}")
+    if broker == "mosquitto":
+        say(f"start the broker: mosquitto -c {data_dir / 'mosquitto' / 'mosquitto.conf'}")
+    say(f"start the rest: propeller-fl --data-dir {data_dir} up")
+
+
+@click.group("access")
+def group() -> None:
+    """Who there is in a deployment, and what they may do."""
+
+
+@group.command("list")
+@as_json
+@pass_context
+@fails_clearly
+def list_identities(context: Context, as_json: bool) -> None:
+    """Every identity, and those whose credential was taken back."""
+    desk = _desk(context)
+    rows = [
+        {"name": one.name, "role": str(one.role), "issued_at": one.issued_at, "revoked_at": ""}
+        for one in desk.identities()
+    ]
+    rows += [
+        {"name": one.name, "role": str(one.role), "issued_at": "", "revoked_at": one.at}
+        for one in desk.revoked()
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(["name", "role", "issued", "revoked"], [list(row.values()) for row in rows])
+
+
+@group.command()
+@as_json
+@pass_context
+@fails_clearly
+def permissions(context: Context, as_json: bool) -> None:
+    """What each role may publish and subscribe; {id} stands for a proplet's own."""
+    settings = context.settings()
+    desk = AccessDesk.at(settings.data_dir)
+    shared = desk.plan.shared_topics if desk else False
+    topics = desk.plan.topics if desk else settings.topics
+    rows = []
+    for role in AccessRole:
+        if role is AccessRole.BROKER:
+            continue
+        grants = grants_of(role, topics, "id", shared_topics=shared)
+        for verb, allowed in (("publish", grants.publish), ("subscribe", grants.subscribe)):
+            rows += [
+                {"role": str(role), "may": verb, "topic": topic.replace("/id", "/{id}")}
+                for topic in allowed
+            ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(["role", "may", "topic"], [list(row.values()) for row in rows])
+
+
+@group.command()
+@click.argument("name")
+@pass_context
+@fails_clearly
+def rotate(context: Context, name: str) -> None:
+    """Give NAME, a role or a proplet, a new credential; the old one is void at once.
+
+    A service that runs goes on with its session until the broker ends it, and must be started
+    again; a proplet needs the new file.
+    """
+    path = _desk(context).rotate(name)
+    say(f"{name} has a new credential: {path}")
+
+
+@group.command("renew-server")
+@click.option("--host", "hosts", multiple=True, help="As for init. Default: those of before.")
+@pass_context
+@fails_clearly
+def renew_server(context: Context, hosts: tuple[str, ...]) -> None:
+    """A new certificate for broker and model server, which expires in 825 days."""
+    desk = _desk(context)
+    desk.renew_server(hosts)
+    say(f"the server's certificate lasts until {desk.server().expires:%Y-%m-%d}")
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where to put a copy. Default: only in the deployment.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["file", "shell", "settings", "qr"]),
+    default="file",
+    show_default=True,
+    help="Of the copy: the file for `--credentials`; commands for a board's console; key=value "
+    "lines for its build or an emulator; a QR code (PNG, SVG, or text).",
+)
+@click.option("--serial", metavar="PORT", help="Type it on the console of the board there.")
+@click.option("--replace", is_flag=True, help="Though it has one, which is taken back at once.")
+@pass_context
+@fails_clearly
+def enroll(
+    context: Context, name: str, output: Path | None, form: str, serial: str | None, replace: bool
+) -> None:
+    """Issue the credential of one proplet. Whoever has the file is that proplet."""
+    if form != "file" and output is None:
+        raise click.UsageError(f"--format {form} needs --output")
+    path = _desk(context).enroll(name, replacing=replace)
+    credential = Credential.load(path)
+    say(f"enrolled {name}: {path}")
+    if output is not None:
+        write_private(output.absolute(), _copy(credential, form, output))
+        say(f"written to {output}; keep it secret")
+    if serial is not None:
+        _type_on(serial, shell_commands(credential))
+        say(f"typed on {serial}: now restart the board")
+
+
+@click.command()
+@click.argument("name")
+@pass_context
+@fails_clearly
+def revoke(context: Context, name: str) -> None:
+    """Take a proplet's credential back: the running broker hangs up on it at once."""
+    _desk(context).revoke(name)
+    say(f"revoked {name}")
+
+
+def _desk(context: Context) -> AccessDesk:
+    settings = context.settings()
+    desk = AccessDesk.at(settings.data_dir)
+    if desk is None:
+        raise ConfigError(
+            f"{settings.data_dir} is no deployment",
+            hint="`propeller-fl init` makes one; --data-dir names another",
+        )
+    return desk
+
+
+def _copy(credential: Credential, form: str, output: Path) -> bytes:
+    match form:
+        case "shell":
+            return shell_commands(credential).encode()
+        case "settings":
+            return loaded_settings(credential).encode()
+        case "qr":
+            code = segno.make_qr(credential.encode(), error="l", mode="byte")
+            kind = output.suffix.lower().lstrip(".")
+            if kind not in ("png", "svg"):
+                text = io.StringIO()
+                code.terminal(text, compact=True)  # to be scanned from a screen
+                return text.getvalue().encode()
+            image = io.BytesIO()
+            code.save(image, kind=kind, **_scale(kind))
+            return image.getvalue()
+        case _:
+            return credential.encode()
+
+
+def _scale(kind: str) -> dict[str, int]:
+    return {"scale": 6} if kind == "png" else {}
+
+
+def _type_on(port: str, commands: str) -> None:
+    """One line at a time, each answered by the prompt. The lines are not logged anywhere."""
+    try:
+        import serial
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "pyserial is not installed", hint="pip install 'propeller-fl[hil]'"
+        ) from None
+    try:
+        with serial.Serial(port, 115_200, timeout=10) as console:
+            console.write(b"\r\n")
+            for line in commands.splitlines():
+                _await_prompt(console, port)
+                console.write(f"{line}\r\n".encode())
+            _await_prompt(console, port)
+    except (serial.SerialException, OSError) as err:
+        raise RequestError(f"the console on {port} cannot be used: {err}") from err
+
+
+def _await_prompt(console: Any, port: str) -> None:
+    answer = console.read_until(b"uart:~$ ")
+    if not answer.endswith(b"uart:~$ "):
+        raise RequestError(
+            f"no shell answers on {port}", hint="is the firmware built with CONFIG_SHELL?"
+        )
+    if b"unknown, too long or impossible" in answer or b"cannot be kept" in answer:
+        raise RequestError(
+            f"the board on {port} refuses a setting",
+            hint="is its firmware built with overlay-tls.conf, and of this version?",
+        )
+
+
+COMMANDS = (init,)

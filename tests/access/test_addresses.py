@@ -1,0 +1,41 @@
+"""Nothing goes beyond this machine without TLS, unless somebody says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from propeller_fl.config import BrokerConfig
+from propeller_fl.deployment import broker_address
+from propeller_fl.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mqtt://broker.example",
+        "mqtt://user:pass@192.0.2.7:1883",
+        "mqtt://localhost.example",
+        "mqtt://[2001:db8::1]",
+    ],
+)
+def test_plain_and_far_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="without TLS anybody can read") as caught:
+        broker_address(BrokerConfig(url=url))
+    assert "broker.allow_plain" in caught.value.hint
+    assert "pass" not in str(caught.value).replace("password", "")
+    assert broker_address(BrokerConfig(url=url, allow_plain=True)).tls is None
+
+
+@pytest.mark.parametrize(
+    "url", ["", "mqtt://127.0.0.1", "mqtt://127.8.9.10", "mqtt://[::1]", "mqtt://localhost"]
+)
+def test_plain_and_here_is_not(url: str) -> None:
+    assert broker_address(BrokerConfig(url=url)).is_loopback
+
+
+def test_tls_goes_anywhere() -> None:
+    assert broker_address(BrokerConfig(url="mqtts://broker.example")).tls is not None
+
+
+def test_our_own_broker_everywhere_is_reached_here() -> None:
+    assert broker_address(BrokerConfig(host="0.0.0.0")).host == "127.0.0.1"
