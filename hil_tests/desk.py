@@ -30,31 +30,39 @@ WAIT_S: Final = 60.0
 
 
 class Desk:
-    """One proplet's, over a broker that ``peer`` is at."""
+    """One proplet's, over a broker that ``peer`` is at. ``own_topics``: of one that speaks on
+    topics of its own alone.
+    """
 
-    def __init__(self, peer: Peer, proplet_id: str = PROPLET_ID) -> None:
+    def __init__(
+        self, peer: Peer, proplet_id: str = PROPLET_ID, *, own_topics: bool = False
+    ) -> None:
         self.peer = peer
         self.topics = Topics()
         self.proplet_id = proplet_id
         self._numbers = itertools.count(1)
         topics = self.topics
-        peer.subscribe(
-            topics.proplet_create, topics.proplet_alive, topics.proplet_results, topics.any_update
-        )
+        self._create, self._alive = topics.proplet_create, topics.proplet_alive
+        self._results = topics.proplet_results
+        if own_topics:
+            self._create = topics.proplet_create_of(proplet_id)
+            self._alive = topics.proplet_alive_of(proplet_id)
+            self._results = topics.proplet_results_of(proplet_id)
+        peer.subscribe(self._create, self._alive, self._results, topics.any_update)
 
     # what it says of itself
 
     def discovery(self, timeout_s: float = WAIT_S) -> Any:
         """How it introduced itself first."""
-        return self._own(self.topics.proplet_create, timeout_s)
+        return self._own(self._create, timeout_s)
 
     def alive(self, timeout_s: float = WAIT_S) -> Any:
         """Its first heartbeat."""
-        return self._own(self.topics.proplet_alive, timeout_s)
+        return self._own(self._alive, timeout_s)
 
     def arrivals(self) -> int:
         """How often it has introduced itself: once a connection."""
-        heard = map(json.loads, self.peer.heard(self.topics.proplet_create))
+        heard = map(json.loads, self.peer.heard(self._create))
         return sum(message["proplet_id"] == self.proplet_id for message in heard)
 
     def await_arrival(self, number: int, timeout_s: float = WAIT_S) -> None:
@@ -67,7 +75,7 @@ class Desk:
     def await_offline(self, timeout_s: float = WAIT_S) -> None:
         """Wait for its last will, or its goodbye."""
         self.peer.wait_for(
-            self.topics.proplet_alive,
+            self._alive,
             lambda m: m["proplet_id"] == self.proplet_id and m["status"] == "offline",
             timeout_s=timeout_s,
         )
@@ -121,7 +129,7 @@ class Desk:
 
     def results(self, task_id: str) -> list[TaskResult]:
         """All results of a task so far."""
-        heard = map(TaskResult.decode, self.peer.heard(self.topics.proplet_results))
+        heard = map(TaskResult.decode, self.peer.heard(self._results))
         return [result for result in heard if result.task_id == task_id]
 
     def result(self, task_id: str, timeout_s: float = WAIT_S) -> TaskResult:

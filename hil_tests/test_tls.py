@@ -11,8 +11,10 @@ import pytest
 from hil_tests.bench import Bench
 from hil_tests.boards import Board
 from hil_tests.desk import PROPLET_ID, WAIT_S, Desk
+from propeller_fl.access import board_settings
 from propeller_fl.firmware import BoardKind, DeviceSetup
-from propeller_fl.link import TlsOptions
+from propeller_fl.link import BrokerAddress, TlsOptions
+from tests.access.brokers import guarded
 from tests.proplet.modules import say
 from tests.support.brokers import make_certificates, mosquitto
 from tests.support.peers import peer_at
@@ -50,3 +52,30 @@ def test_only_a_broker_of_the_known_authority_is_trusted(
         board.console.expect("connected to the broker", WAIT_S)
         desk.await_arrival(1)
         assert desk.run(say("over TLS")).results == "over TLS"
+
+
+def test_a_board_with_a_credential_takes_part_until_it_is_revoked(
+    new_board: Callable[..., Board], tmp_path: Path
+) -> None:
+    """Certificate, login and topics of its own, on the embedded broker of a deployment."""
+    name = "board.1"
+    with (
+        guarded("nats", tmp_path / "deployment", proplets=[name]) as broker,
+        peer_at(broker.watcher) as peer,
+    ):
+        desk = Desk(peer, name, own_topics=True)
+        address = BrokerAddress("127.0.0.1", broker.place.port)
+        credential = replace(broker.credential(name), broker=f"mqtts://127.0.0.1:{address.port}")
+        settings = dict(board_settings(credential))
+        del settings["broker_host"]  # as the board reaches it
+        more = {key: value for key, value in settings.items() if value}
+
+        board = new_board()
+        board.start(DeviceSetup(name, address, more=more))
+        board.console.expect("connected to the broker", WAIT_S)
+        desk.await_arrival(1)
+        assert desk.run(say("with a credential")).results == "with a credential"
+
+        broker.desk.revoke(name)
+        board.console.expect("no connection to|refuses", WAIT_S)
+        desk.await_offline()

@@ -93,6 +93,18 @@ static int apply_port(struct config *config, const char *value, size_t size)
     return 0;
 }
 
+static int apply_flag(bool *flag, const char *value, size_t size)
+{
+    if (size == 3 && memcmp(value, "yes", size) == 0) {
+        *flag = true;
+    } else if (size == 2 && memcmp(value, "no", size) == 0) {
+        *flag = false;
+    } else {
+        return -EINVAL;
+    }
+    return 0;
+}
+
 int config_apply(struct config *config, const char *key, const char *value, size_t size)
 {
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
@@ -102,6 +114,9 @@ int config_apply(struct config *config, const char *key, const char *value, size
     }
     if (strcmp(key, "broker_port") == 0) {
         return apply_port(config, value, size);
+    }
+    if (strcmp(key, "own_topics") == 0) {
+        return apply_flag(&config->own_topics, value, size);
     }
     if (IS_ENABLED(CONFIG_FL_TLS)) {
         return tls_credentials_put(key, value, size);
@@ -176,6 +191,7 @@ static int apply_build(struct config *config)
 
     memset(config, 0, sizeof(*config));
     config->broker_port = CONFIG_FL_BROKER_PORT;
+    config->own_topics = IS_ENABLED(CONFIG_FL_OWN_TOPICS);
     for (size_t i = 0; i < ARRAY_SIZE(defaults); i++) {
         const char *value = defaults[i].value;
 

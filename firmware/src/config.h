@@ -6,14 +6,15 @@
  * speak in keys and values; a text of them has a line "key=value" each, empty lines, and lines that
  * begin with '#'. The keys:
  *
- *   proplet_id, namespace, topic_prefix, broker_host, broker_port, broker_user, broker_password,
- *   and with TLS, as DER in base64: tls_ca, tls_certificate, tls_key
+ *   proplet_id, namespace, topic_prefix, own_topics (yes, no), broker_host, broker_port,
+ *   broker_user, broker_password, and with TLS, as DER in base64: tls_ca, tls_certificate, tls_key
  */
 #ifndef CONFIG_H
 #define CONFIG_H
 
 #include "fl_topic.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,7 @@ struct config {
     char proplet_id[FL_ID_MAX + 1];
     char name_space[FL_ID_MAX + 1];
     char topic_prefix[FL_TOPIC_PREFIX_MAX + 1]; /* may be empty */
+    bool own_topics; /* speaks on control topics of its own, not on those that all share */
     char broker_host[CONFIG_HOST_SIZE_MAX + 1]; /* name or IPv4 address */
     uint16_t broker_port;
     char broker_user[CONFIG_USER_SIZE_MAX + 1]; /* empty: none */

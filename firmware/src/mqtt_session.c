@@ -20,6 +20,7 @@ static struct session {
     enum session_state state;
     int64_t answer_by_ms; /* of CONNECT */
     uint16_t last_message_id;
+    char client_id[FL_ID_MAX + 1];
     struct mqtt_client client;
     struct sockaddr_in broker;
     struct mqtt_topic will_topic;
@@ -119,6 +120,9 @@ void session_begin(const struct config *config, const struct session_handlers *h
 {
     memset(&session, 0, sizeof(session));
     session.config = config;
+    for (size_t i = 0; config->proplet_id[i] != '\0'; i++) { /* some brokers take no dot here */
+        session.client_id[i] = config->proplet_id[i] == '.' ? '~' : config->proplet_id[i];
+    }
     session.handlers = handlers;
     session.will_topic.topic = utf8_of(will_topic);
     session.will_topic.qos = MQTT_QOS_1_AT_LEAST_ONCE;
@@ -138,7 +142,7 @@ static void prepare_client(void)
     mqtt_client_init(client);
     client->broker = &session.broker;
     client->evt_cb = on_event;
-    client->client_id = utf8_of(config->proplet_id);
+    client->client_id = utf8_of(session.client_id);
     client->protocol_version = MQTT_VERSION_3_1_1;
     client->will_topic = &session.will_topic;
     client->will_message = &session.will_payload;

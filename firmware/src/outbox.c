@@ -36,12 +36,29 @@ static bool topic_of(char topic[FL_TOPIC_MAX + 1], const struct fl_topic *parts)
     return true;
 }
 
+/* The topic on which this proplet says such things. */
+static struct fl_topic topic_for(enum fl_topic_kind kind)
+{
+    struct fl_topic parts = {.kind = kind};
+
+    if (outbox.config->own_topics) {
+        parts.kind = kind == FL_TOPIC_PROPLET_CREATE  ? FL_TOPIC_PROPLET_CREATE_OF
+                     : kind == FL_TOPIC_PROPLET_ALIVE ? FL_TOPIC_PROPLET_ALIVE_OF
+                                                      : FL_TOPIC_PROPLET_RESULTS_OF;
+        /* An id, and so it fits. */
+        (void)fl_text_copy(parts.proplet_id, sizeof(parts.proplet_id), outbox.config->proplet_id);
+    }
+    return parts;
+}
+
 int outbox_begin(const struct config *config)
 {
+    struct fl_topic parts;
     size_t size;
 
     outbox.config = config;
-    if (!topic_of(outbox.alive_topic, &(struct fl_topic){.kind = FL_TOPIC_PROPLET_ALIVE})) {
+    parts = topic_for(FL_TOPIC_PROPLET_ALIVE);
+    if (!topic_of(outbox.alive_topic, &parts)) {
         return -ENOSPC;
     }
     size = fl_encode_alive(outbox.will, sizeof(outbox.will), config->proplet_id, config->name_space,
@@ -67,12 +84,13 @@ const char *outbox_will_payload(void)
 static int publish(enum fl_topic_kind kind, const char *message, size_t size, size_t capacity,
                    uint16_t *message_id)
 {
+    struct fl_topic parts = topic_for(kind);
     char topic[FL_TOPIC_MAX + 1];
 
     if (size >= capacity) {
         return -ENOSPC;
     }
-    if (!topic_of(topic, &(struct fl_topic){.kind = kind})) {
+    if (!topic_of(topic, &parts)) {
         return -EINVAL;
     }
     return session_publish(topic, message, size, message_id);

@@ -51,16 +51,22 @@ static void enqueue(const struct fl_event *event)
 
 static void subscribe(void)
 {
-    static const enum fl_topic_kind kinds[] = {
-        FL_TOPIC_TASK_START,   FL_TOPIC_TASK_START_OF, FL_TOPIC_TASK_STOP,
-        FL_TOPIC_TASK_STOP_OF, FL_TOPIC_ACKS_OF,
+    static const struct {
+        enum fl_topic_kind kind;
+        bool shared; /* by all proplets */
+    } topics[] = {
+        {FL_TOPIC_TASK_START, true},    {FL_TOPIC_TASK_START_OF, false}, {FL_TOPIC_TASK_STOP, true},
+        {FL_TOPIC_TASK_STOP_OF, false}, {FL_TOPIC_ACKS_OF, false},
     };
     struct fl_topic parts = {0};
     char topic[FL_TOPIC_MAX + 1];
 
     memcpy(parts.proplet_id, supervisor.config->proplet_id, sizeof(parts.proplet_id));
-    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
-        parts.kind = kinds[i];
+    for (size_t i = 0; i < ARRAY_SIZE(topics); i++) {
+        if (topics[i].shared && supervisor.config->own_topics) {
+            continue;
+        }
+        parts.kind = topics[i].kind;
         if (fl_topic_build(topic, sizeof(topic), supervisor.config->topic_prefix, &parts) > 0) {
             (void)session_subscribe(topic); /* if it fails, the session ends */
         }

@@ -190,9 +190,8 @@ def load(
     ours.update((name, (value, "flag")) for name, value in (flags or {}).items())
     given.update(foreign_settings(environ, command, ours))
     given.update(ours)
-    data_dir = Path(given["data_dir"][0] if "data_dir" in given else default_data_dir())
-    made = data_dir.expanduser() / DEPLOYMENT_FILE
-    if made.exists():
+    made = _deployment_file(given.get("data_dir"))
+    if made is not None:
         given = {name: (value, str(made)) for name, value in _read_file(made)} | given
     settings: Settings = _build(Settings, "", given)
     if given:
@@ -203,6 +202,16 @@ def load(
         )
     _check(settings)
     return settings
+
+
+def _deployment_file(data_dir: tuple[Any, str] | None) -> Path | None:
+    """What ``init`` wrote there, if it did; a name that is no directory's is refused elsewhere."""
+    try:
+        directory = default_data_dir() if data_dir is None else _convert(data_dir[0], Path)
+        made = Path(directory) / DEPLOYMENT_FILE
+        return made if made.is_file() else None
+    except (ValueError, TypeError, RuntimeError, OSError):
+        return None
 
 
 def describe(settings: Settings) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 import pytest
 
-from propeller_fl.config import BrokerConfig
+from propeller_fl.config import BrokerConfig, load
 from propeller_fl.deployment import broker_address
 from propeller_fl.errors import ConfigError
 
@@ -39,3 +42,16 @@ def test_tls_goes_anywhere() -> None:
 
 def test_our_own_broker_everywhere_is_reached_here() -> None:
     assert broker_address(BrokerConfig(host="0.0.0.0")).host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("data_dir", [5, ["a"], "a\0b", "~nobody-of-that-name/x", "x" * 5000])
+def test_a_data_dir_that_cannot_be_is_a_fault_of_the_settings(data_dir: object) -> None:
+    with contextlib.suppress(ConfigError):
+        load(environ={}, flags={"data_dir": data_dir})
+
+
+def test_flags_and_environment_win_over_what_init_wrote(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text('topic_prefix = "a"\n[broker]\nport = 1\nhost = "h"\n')
+    environ = {"PROPELLER_FL_BROKER_PORT": "2"}
+    settings = load(environ=environ, flags={"data_dir": str(tmp_path), "topic_prefix": "b"})
+    assert (settings.topic_prefix, settings.broker.port, settings.broker.host) == ("b", 2, "h")

@@ -10,7 +10,7 @@ from it.
 
 from __future__ import annotations
 
-from ._board import loaded_settings, shell_commands
+from ._board import board_settings, loaded_settings, shell_commands
 from ._credential import Credential
 from ._desk import AccessDesk, Plan, Revoked
 from ._identity import Identity
@@ -30,6 +30,7 @@ __all__ = [
     "Plan",
     "Revoked",
     "TokenBook",
+    "board_settings",
     "grants_of",
     "loaded_settings",
     "make_private",

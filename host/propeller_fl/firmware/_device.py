@@ -9,7 +9,7 @@ import logging
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -30,13 +30,15 @@ _STOP_TIMEOUT_S: Final = 5.0
 class DeviceSetup:
     """Who a firmware proplet is, where its broker is, and what it trains on.
 
-    ``data``: the file its module reads as ``/fl/data``; None: there is none.
+    ``data``: the file its module reads as ``/fl/data``; None: there is none. ``more``: keys of its
+    configuration with their values, over what the rest says.
     """
 
     proplet_id: str
     broker: BrokerAddress
     data: Path | None = None
     topic_prefix: str = ""
+    more: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         check_id(self.proplet_id, "proplet_id")
@@ -62,7 +64,7 @@ class DeviceSetup:
                 "tls_key": broker.tls.key_file,
             }
             settings.update((key, _pem_body(path)) for key, path in files.items() if path)
-        return settings
+        return {**settings, **self.more}
 
 
 class FirmwareDevice:

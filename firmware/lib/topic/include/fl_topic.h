@@ -15,22 +15,25 @@
 #define FL_TOPIC_MAX 275 /* the longest prefix, and an update's topic with the longest ids */
 
 enum fl_topic_kind {
-    FL_TOPIC_NONE,             /* none of those below */
-    FL_TOPIC_PROPLET_CREATE,   /* control/proplet/create */
-    FL_TOPIC_PROPLET_ALIVE,    /* control/proplet/alive */
-    FL_TOPIC_PROPLET_RESULTS,  /* control/proplet/results */
-    FL_TOPIC_TASK_START,       /* control/manager/start */
-    FL_TOPIC_TASK_START_OF,    /* control/manager/start/{proplet_id} */
-    FL_TOPIC_TASK_STOP,        /* control/manager/stop */
-    FL_TOPIC_TASK_STOP_OF,     /* control/manager/stop/{proplet_id} */
-    FL_TOPIC_UPDATE,           /* fl/rounds/{round_id}/updates/{proplet_id} */
-    FL_TOPIC_ACK,              /* fl/rounds/{round_id}/acks/{proplet_id} */
-    FL_TOPIC_ACKS_OF,          /* fl/rounds/+/acks/{proplet_id}: a filter, only built */
-    FL_TOPIC_ROUND_COMPLETE,   /* fl/rounds/{round_id}/complete */
-    FL_TOPIC_IMAGE,            /* fl/images/{sha256} */
-    FL_TOPIC_MODEL,            /* fl/models/{name} */
-    FL_TOPIC_REGISTRY_REQUEST, /* registry/proplet */
-    FL_TOPIC_REGISTRY_CHUNK,   /* registry/server */
+    FL_TOPIC_NONE,               /* none of those below */
+    FL_TOPIC_PROPLET_CREATE,     /* control/proplet/create */
+    FL_TOPIC_PROPLET_ALIVE,      /* control/proplet/alive */
+    FL_TOPIC_PROPLET_RESULTS,    /* control/proplet/results */
+    FL_TOPIC_PROPLET_CREATE_OF,  /* control/proplet/create/{proplet_id} */
+    FL_TOPIC_PROPLET_ALIVE_OF,   /* control/proplet/alive/{proplet_id} */
+    FL_TOPIC_PROPLET_RESULTS_OF, /* control/proplet/results/{proplet_id} */
+    FL_TOPIC_TASK_START,         /* control/manager/start */
+    FL_TOPIC_TASK_START_OF,      /* control/manager/start/{proplet_id} */
+    FL_TOPIC_TASK_STOP,          /* control/manager/stop */
+    FL_TOPIC_TASK_STOP_OF,       /* control/manager/stop/{proplet_id} */
+    FL_TOPIC_UPDATE,             /* fl/rounds/{round_id}/updates/{proplet_id} */
+    FL_TOPIC_ACK,                /* fl/rounds/{round_id}/acks/{proplet_id} */
+    FL_TOPIC_ACKS_OF,            /* fl/rounds/+/acks/{proplet_id}: a filter, only built */
+    FL_TOPIC_ROUND_COMPLETE,     /* fl/rounds/{round_id}/complete */
+    FL_TOPIC_IMAGE,              /* fl/images/{sha256} */
+    FL_TOPIC_MODEL,              /* fl/models/{name} */
+    FL_TOPIC_REGISTRY_REQUEST,   /* registry/proplet */
+    FL_TOPIC_REGISTRY_CHUNK,     /* registry/server */
 };
 
 /* What a topic says. Members that its kind does not have are empty. */
