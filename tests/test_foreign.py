@@ -45,6 +45,7 @@ ALL = MANAGER | PROPLET | COORDINATOR
 
 def load(command: str, environ: dict[str, str], **flags: object) -> Settings:
     flags.setdefault("manager.liveness_timeout_s", 300)
+    flags.setdefault("broker.allow_plain", True)  # their brokers are reached without TLS
     return config.load(environ=environ, flags=flags, command=command)
 
 

@@ -48,7 +48,8 @@ def test_services_find_their_way_with_what_it_writes(supermq: FakeSuperMq, tmp_p
         for kind in ("publish", "subscribe")
     }
     for name in NAMES:
-        settings = config.load(directory / f"{name}.toml", environ={})
+        environ = {"PROPELLER_FL_BROKER_ALLOW_PLAIN": "true"}  # as the compose files have it
+        settings = config.load(directory / f"{name}.toml", environ=environ)
         address = broker_address(settings.broker)
         assert (address.host, address.port) == ("adapter", 1884)
         assert address.username == clients[name]["id"]
