@@ -84,7 +84,11 @@ def replay_python(name: str, file: Path) -> int:
 
 
 def run_core(program: CoreProgram, folder: Path, *, runs: int, seed: int = 1) -> Report:
-    """Run one of the firmware core's. ``folder`` takes all that it leaves."""
+    """Run one of the firmware core's. ``folder`` takes all that it leaves.
+
+    ``runs`` is for a target whose inputs are quick: see ``CoreProgram.cost``.
+    """
+    runs = max(runs // program.cost, 1)
     found, seeds, artifacts = folder / "found", folder / "seeds", folder / "artifacts"
     for each in (seeds, artifacts):
         shutil.rmtree(each, ignore_errors=True)

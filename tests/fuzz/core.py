@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from propeller_fl.firmware._device import blob
 from propeller_fl.wire import FlSpec, TaskStart, image_uri
 from tests.firmware.toolchain import (
@@ -36,12 +38,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 """
 
 
+_COST: Final = {"core-ed25519": 100}
+"""An input of these takes as long as so many of another target's, and they get as many fewer."""
+
+
 @dataclass(frozen=True, slots=True)
 class CoreProgram:
     """A built target."""
 
     name: str
     path: Path
+
+    @property
+    def cost(self) -> int:
+        """How many times longer an input takes than another target's."""
+        return _COST.get(self.name, 1)
 
     def make_seeds(self) -> list[bytes]:
         """Inputs to begin with: what such bytes look like when nothing is wrong with them."""
@@ -170,6 +181,12 @@ def _json_seeds() -> Iterator[bytes]:
         yield b"\7" + payload
 
 
+def _ed25519_seeds() -> Iterator[bytes]:
+    key = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    for message in (b"", b"a message"):
+        yield key.public_key().public_bytes_raw() + key.sign(message) + message
+
+
 _INBOX_TOPICS: Final = {
     "task_start": "control/manager/start/mcu-1",
     "task_stop": "control/manager/stop/mcu-1",
@@ -191,6 +208,7 @@ _OTHER_TOPICS: Final = (
 _SEEDS: Final[Mapping[str, Callable[[], Iterator[bytes]]]] = {
     "core-blob": _blob_seeds,
     "core-config": _config_seeds,
+    "core-ed25519": _ed25519_seeds,
     "core-inbox": _inbox_seeds,
     "core-json": _json_seeds,
     "core-message": _message_seeds,

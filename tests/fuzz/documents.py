@@ -360,6 +360,7 @@ _SAMPLES: Final[dict[type[_Message], _Message]] = {
             fl=FlSpec(
                 "r-1", "fl/models/x", "0" * 64, "cbor", 1.5, {"lr": 0.5, "name": "é", "on": True}
             ),
+            image_signatures={"0123456789abcdef": bytes(range(64))},
         ),
         TaskStop("r-1.p-1", _PROPLET),
         PartsWanted(_PROPLET, ("0" * 64, "f" * 64)),
