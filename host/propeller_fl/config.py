@@ -63,6 +63,7 @@ class ManagerConfig:
     images: Mapping[str, str] = field(
         default_factory=lambda: {"oci://example/fl-client-wasm:latest": "builtin:linear"}
     )
+    launch: bool = True  # false: forward updates and serve images, beside a manager of Propeller's
     chunk_bytes: int = 128 * 1024  # of an image for a proplet that asks for it in chunks
     # variables for every task; Propeller's proplets want MODEL_REGISTRY_URL, DATA_STORE_URL and
     # MANAGER_COORDINATOR_URL

@@ -54,6 +54,7 @@ def test_settings_rise_from_file_to_environment_to_flag(tmp_path: Path) -> None:
     assert found["manager"] == {
         "liveness_timeout_s": 90.0,
         "images": {"oci://a": "builtin:linear"},
+        "launch": True,
         "chunk_bytes": 131_072,
         "task_env": {},
     }

@@ -62,13 +62,13 @@ class Stage:
             TOPICS.absolute("fl/rounds/+/acks/+"),
         )
 
-    def start_manager(self, limits: LinkLimits = LIMITS) -> Manager:
+    def start_manager(self, limits: LinkLimits = LIMITS, *, launch: bool = True) -> Manager:
         self.link = new_link(self.loop, self.broker.address, "manager", limits)
         self.store = LaunchStore(self.directory / "launches.db")
         self.manager = Manager(
             self.link,
             TOPICS,
-            ManagerConfig(liveness_timeout_s=30.0, images=self.images),
+            ManagerConfig(liveness_timeout_s=30.0, images=self.images, launch=launch),
             self.store,
             clock=lambda: self.now_s,
         )

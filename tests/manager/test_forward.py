@@ -8,10 +8,10 @@ import json
 import pytest
 
 from propeller_fl.link import LinkLimits
-from propeller_fl.wire import AckStatus, UpdateAck
+from propeller_fl.wire import AckStatus, Discovery, UpdateAck
 
 from ..support.wait import wait_until
-from .conftest import TOPICS, Stage
+from .conftest import TOPICS, Stage, round_start
 
 UPDATE = TOPICS.update("r-1", "p-1")
 
@@ -106,3 +106,16 @@ def test_a_broker_that_dies_with_updates_under_way(stage: Stage) -> None:
 
 def received(stage: Stage) -> set[bytes]:
     return set(stage.peer.heard(TOPICS.forwarded_updates))
+
+
+def test_beside_a_manager_of_propellers_it_forwards_and_launches_nothing(stage: Stage) -> None:
+    stage.start_manager(launch=False)
+    stage.peer.say(TOPICS.proplet_create, Discovery("p-1").encode())
+    stage.open_round(round_start(participants=("p-1",)))
+
+    stage.peer.say(UPDATE, update())
+
+    assert stage.peer.expect(TOPICS.forwarded_updates) == [update()]
+    assert stage.fleet() == ()
+    assert stage.tasks_so_far() == []
+    assert stage.peer.heard(TOPICS.launch("r-1")) == []

@@ -98,6 +98,7 @@ class Manager:
         self._clock = clock
         self._images = images or ImageLibrary(config.images)
         self._fleet = Fleet(config.liveness_timeout_s)
+        self._launches = config.launch
         self._launcher = Launcher(self._fleet, config.task_env)
         self._lock = threading.Lock()  # guards the fleet, which others may look at
         self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -115,8 +116,20 @@ class Manager:
 
     def start(self) -> None:
         """Take up what the store holds, then listen. Raises :class:`StoreError`."""
-        launches, proplets = self._store.unfinished(), self._store.proplets()
-        self._inbox.put(_Job(lambda: self._launcher.resume(launches, proplets)))
+        if self._launches:
+            launches, proplets = self._store.unfinished(), self._store.proplets()
+            self._inbox.put(_Job(lambda: self._launcher.resume(launches, proplets)))
+            self._listen()
+        self._link.subscribe(self._topics.any_update, self._forwarder.take)
+        self._link.on_up = self._on_up
+        self._link.on_down = self._on_down
+        self._forwarder.start()
+        self._registry.start()
+        self._thread.start()
+        self._link.start()
+
+    def _listen(self) -> None:
+        """To all that launching takes."""
         topics = self._topics
         for topic, handle in (
             (topics.round_start, self._on_start),
@@ -133,13 +146,6 @@ class Manager:
             (topics.any_complete, self._on_complete),
         ):
             self._link.subscribe(topic, functools.partial(self._take, handle), qos=0)
-        self._link.subscribe(topics.any_update, self._forwarder.take)
-        self._link.on_up = self._on_up
-        self._link.on_down = self._on_down
-        self._forwarder.start()
-        self._registry.start()
-        self._thread.start()
-        self._link.start()
 
     def stop(self, timeout_s: float = 10.0) -> None:
         """Finish the batch at hand and end. The link and the store are the caller's to close."""

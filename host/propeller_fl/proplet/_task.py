@@ -411,10 +411,11 @@ def _mismatch(state: Fetching) -> str:
 
 
 def _in_registry(url: str) -> bool:
-    """Whether it is a name that only a registry can make something of: ``oci://host/name:tag``, or
-    ``host/name``."""
-    if url.startswith("oci://"):
-        return len(url) > len("oci://")
+    """Whether it is a name that only a registry can make something of: ``oci://host/name:tag``,
+    ``host/name``, or ``builtin:name``, which our manager serves as well."""
+    for scheme in ("oci://", "builtin:"):
+        if url.startswith(scheme):
+            return len(url) > len(scheme)
     head, slash, tail = url.partition("/")
     return bool(head and slash and tail and head != "fl" and "//" not in url)  # fl/: a topic
 
