@@ -37,6 +37,12 @@ size_t fl_encode_discovery(char *out, size_t capacity, const struct fl_discovery
     put_optional(&writer, "board", discovery->board);
     put_optional(&writer, "os", discovery->os);
     put_optional(&writer, "description", discovery->description);
+    /* The same in Propeller's names. */
+    put_optional(&writer, "wasm_runtime", discovery->runtime);
+    put_optional(&writer, "cpu_arch", discovery->arch);
+    put_optional(&writer, "proplet_version", discovery->version);
+    fl_json_write_key(&writer, "total_memory_bytes");
+    fl_json_write_u64(&writer, discovery->memory_bytes);
     fl_json_write_object_end(&writer);
     fl_json_write_object_end(&writer);
     return fl_json_writer_end(&writer);
