@@ -146,9 +146,12 @@ def test_models_are_kept_and_never_replaced(http: httpx.Client) -> None:
 def test_data_are_served_in_both_forms(http: httpx.Client) -> None:
     said = http.get("/datasets/proplet-1").json()
 
+    arrays = http.get("/arrays/datasets/proplet-1").json()
+
     assert said["proplet_id"] == "proplet-1"
-    assert said["size"] == len(said["data"]) == len(said["x"]) == len(said["y"]) > 10
-    assert said["data"][0] == {"x": said["x"][0], "y": said["y"][0]}
+    assert said["size"] == len(said["data"]) == len(arrays["x"]) == len(arrays["y"]) > 10
+    assert said["data"][0] == {"x": arrays["x"][0], "y": arrays["y"][0]}
+    assert set(arrays) == {"x", "y"}
     assert http.get("/datasets/nobody").status_code == 404
     assert http.get("/datasets/..%2Fsecret").status_code == 404
 

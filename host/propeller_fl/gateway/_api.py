@@ -243,8 +243,14 @@ def _table() -> tuple[_Operation, ...]:
         ),
         op(
             *("GET", "/datasets/{proplet_id}", "dataset", "A proplet's data"),
-            lambda g, c: (200, g.dataset(c.path["proplet_id"])),
+            lambda g, c: (200, g.dataset(c.path["proplet_id"], rows=True)),
             answers={200: "Dataset"},
+            errors=(404,),
+        ),
+        op(
+            *("GET", "/arrays/datasets/{proplet_id}", "arrays", "The same, for our modules"),
+            lambda g, c: (200, g.dataset(c.path["proplet_id"], rows=False)),
+            answers={200: "Arrays"},
             errors=(404,),
         ),
         op("GET", "/proplets", "proplets", "Who is there", _proplets, {200: "Proplets"}, **page),
@@ -365,6 +371,7 @@ _SCHEMAS: Final[dict[str, Any]] = {
     "Model": _object("version model", version=_NUMBER, model=_ANY_OBJECT),
     "Stored": _object("version status", version=_NUMBER, status=_TEXT),
     "Versions": _object("versions", versions={"type": "array", "items": _NUMBER}),
+    "Arrays": _object("x y", x={"type": "array"}, y={"type": "array"}),
     "Dataset": _object(
         "proplet_id data size", proplet_id=_ID, data={"type": "array"}, size=_NUMBER
     ),

@@ -288,8 +288,9 @@ class Gateway:
             return payload
         return convert(payload, ModelFormat.JSON)
 
-    def dataset(self, proplet_id: str) -> dict[str, Any]:
-        """A proplet's data: rows as Propeller's demo has them, and arrays as our modules do."""
+    def dataset(self, proplet_id: str, *, rows: bool) -> dict[str, Any]:
+        """A proplet's data: rows as Propeller's demo has them, or arrays as our modules read
+        them, who take nothing else beside those."""
         check_id(proplet_id, "proplet_id")
         if self._data is None:
             raise Refusal(404, "no data are served here", hint="set gateway.data")
@@ -300,13 +301,12 @@ class Gateway:
             raise Refusal(404, f"there are no data of {proplet_id}: {error}") from None
         x, y = (_plain(document[name]) for name in ("x", "y"))
         scale = document.get("x_scale", 1)
-        rows = [
-            {"x": [value * scale for value in row], "y": label}
-            for row, label in zip(x, y, strict=True)
-        ]
-        arrays = {"x": [row["x"] for row in rows], "y": y}
-        said = {"schema": "fl-demo-dataset-v1", "proplet_id": proplet_id, "size": len(rows)}
-        return said | {"data": rows} | arrays
+        x = [[value * scale for value in row] for row in x]
+        if not rows:
+            return {"x": x, "y": y}
+        samples = [{"x": row, "y": label} for row, label in zip(x, y, strict=True)]
+        said = {"schema": "fl-demo-dataset-v1", "proplet_id": proplet_id, "size": len(samples)}
+        return said | {"data": samples}
 
     # --- proplets and tasks
 
