@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,11 +100,15 @@ def test_chunks_that_somebody_else_asked_for_are_taken(theirs: OtherSide, host: 
     result_of(theirs, "t-2")  # so the first one is under way
 
     pieces = [ADD[at : at + 16] for at in range(0, len(ADD), 16)]
-    for index, piece in reversed(list(enumerate(pieces))):
-        chunk = ImageChunk(task.image_url, index, len(pieces), piece)
-        theirs.publish(TOPICS.registry_chunks, chunk.encode())
+    for _ in range(10):  # a broker may lose one, and nobody here answers when it is asked for
+        for index, piece in reversed(list(enumerate(pieces))):
+            chunk = ImageChunk(task.image_url, index, len(pieces), piece)
+            theirs.publish(TOPICS.registry_chunks, chunk.encode())
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: theirs.results("t-1"), 6, "the function has been called")
+            break
 
-    assert result_of(theirs, "t-1") == "3"
+    assert theirs.results("t-1")[0].results == "3"
 
 
 def test_a_daemon_ends_well_when_it_is_stopped(theirs: OtherSide, host: HostMaker) -> None:
