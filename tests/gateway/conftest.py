@@ -11,6 +11,8 @@ import pytest
 from propeller_fl import config
 from propeller_fl.config import Settings
 from propeller_fl.deployment import Deployment, Role
+from propeller_fl.operator import Operator
+from propeller_fl.wire import model_uri
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 PREFIX = "m/domain/c/channel"
@@ -26,6 +28,8 @@ def settings(directory: Path, **more: str) -> Settings:
         "model_server.models_dir": str(directory / "models"),
         "proplet.heartbeat_s": "1",
         "gateway.http_port": "0",
+        "gateway.wait_s": "60",
+        "coordinator.model_grace_s": "4",
         "gateway.token_file": str(directory / "token"),
         "gateway.data": "tumors",
     }
@@ -37,6 +41,8 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     """Broker, services, HTTP face and the proplets proplet-1 to proplet-3."""
     directory = tmp_path_factory.mktemp("gateway")
     with Deployment(settings(directory), Role.ALL | Role.GATEWAY) as running:
+        with Operator(running.address, running.settings.topics, timeout_s=60) as operator:
+            operator.model(model_uri(0))  # no round is refused for want of it
         yield running
 
 

@@ -25,6 +25,7 @@ from propeller_fl.log import printable
 from propeller_fl.wire import Outcome, model_uri
 
 _POLL_S: Final = 0.25
+_PATIENCE_S: Final = 60.0  # for services that are just starting, on a busy machine
 _MARGIN_S: Final = 30.0  # past the deadline, for aggregation and the way here
 
 
@@ -84,7 +85,14 @@ def _isolated(settings: Settings, directory: Path) -> Settings:
         data_dir=directory / "state",
         broker=replace(settings.broker, url="", host="127.0.0.1", port=0),
         model_server=replace(settings.model_server, models_dir=directory / "models", http_port=0),
-        gateway=replace(settings.gateway, http_host="127.0.0.1", http_port=0, token_file=None),
+        coordinator=replace(settings.coordinator, model_grace_s=_PATIENCE_S),
+        gateway=replace(
+            settings.gateway,
+            http_host="127.0.0.1",
+            http_port=0,
+            token_file=None,
+            wait_s=_PATIENCE_S,
+        ),
     )
 
 
