@@ -144,6 +144,7 @@ class LargeConfig:
     part_bytes: int = 192 * 1024  # of one message
     window_parts: int = 16  # asked for at a time
     max_model_bytes: int = 640 * 1024 * 1024  # of one that is taken
+    max_updates_bytes: int = 8 * 1024 * 1024 * 1024  # of all update files that a coordinator keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +363,7 @@ def _check(settings: Settings) -> None:
         "large.max_model_bytes",
         "above 0, at most 65,536 parts of large.part_bytes",
     )
+    _require(large.max_updates_bytes > 0, "large.max_updates_bytes", "above 0")
     _require(1 <= large.window_parts <= 256, "large.window_parts", "1 to 256")
     _require(
         not proplet.models_url or proplet.models_url.startswith(("http://", "https://")),

@@ -220,6 +220,8 @@ class Deployment:
                 settings.coordinator,
                 rounds,
                 clock=steady_clock(),
+                large=settings.large,
+                files_dir=settings.data_dir / "coordinator" / "large",
             )
             coordinator.start()
             stack.callback(coordinator.stop)
@@ -251,6 +253,7 @@ class Deployment:
                 large_dir=settings.data_dir / "proplets" / "models",
                 trusted_keys=settings.trusted_keys,
                 http_access=self._http_access(),
+                updates_dir=settings.data_dir / "proplets" / "updates",
             )
             proplets.start()
             stack.callback(proplets.stop)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+from pathlib import Path
 from typing import Final
 
 FULL: Final = "the disk is full: free some space, nothing was lost"
@@ -25,3 +27,12 @@ _REMEDIES: Final = {
 def remedy(err: OSError, setting: str) -> str:
     """One sentence on ``err``, or nothing. ``setting`` is the one that says where the files are."""
     return _REMEDIES.get(err.errno or 0, "").format(setting=setting)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make durable which files are in it. Raises :class:`OSError`."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -225,7 +225,7 @@ def fill(database: sqlite3.Connection, count: int, first: RoundStart) -> None:
     names = [f"r-{i:06}" for i in range(count)]
     database.executemany(
         "INSERT INTO rounds VALUES (?, ?, '{\"w\": [3], \"b\": []}', ?, 'complete', 'complete', '',"
-        " NULL, ?, '')",
+        " NULL, ?, '', 0)",
         ((name, text.replace("r-000000", name), float(i), i + 1) for i, name in enumerate(names)),
     )
     database.executemany(

@@ -206,7 +206,7 @@ def filled(path: Path) -> float:
         return sum(any(os.pread(file.fileno(), 64, start)) for start in parts) / max(1, len(parts))
 
 
-def test_training_a_model_in_parts_is_refused_at_once(
+def test_a_strategy_that_cannot_work_on_parts_is_refused_at_once(
     broker: RunningBroker, tmp_path: Path
 ) -> None:
     model = tmp_path / "large.safetensors"
@@ -227,7 +227,9 @@ def test_training_a_model_in_parts_is_refused_at_once(
             "hyperparams": {},
             "k_of_n": 1,
             "timeout_s": 60,
+            "strategy": "fedadam",
         }
         peer.publish("fl/rounds/start", json.dumps(start).encode())
         status = peer.wait_for("fl/rounds/r-1/status", timeout_s=30)
-        assert (status["phase"], status["reason"]) == ("refused", "too_large")
+        assert (status["phase"], status["reason"]) == ("refused", "bad_field")
+        assert "fedadam" in status["detail"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any, Final, Protocol, Self
 import cbor2
 import numpy as np
 
-from propeller_fl.coordinator._reading import ReadUpdate, read_update
+from propeller_fl.coordinator._reading import ReadOffer, ReadUpdate, read_update
 from propeller_fl.errors import MessageError, PropellerError
 from propeller_fl.proplet import prepare_update
 from propeller_fl.store import ModelFormat, convert, read_model_file
@@ -35,10 +36,12 @@ from propeller_fl.wire import (
     Tensors,
     Update,
     UpdateAck,
+    UpdateManifest,
     UpdateSender,
     decode_document,
     decode_update,
     encode_document,
+    index_update,
     is_sha256,
     shapes_of,
 )
@@ -70,9 +73,11 @@ def document_targets() -> Iterator[Target]:
     updates += [encode_document(_COMPACT, Format.CBOR)]
     yield _target("update", _check_update, updates)
     yield _target("manifest", _check_manifest, [_MANIFEST.encode()])
+    yield _target("update-manifest", _check_update_manifest, [_UPDATE_MANIFEST.encode()])
+    yield _target("update-index", _check_index, updates)
     yield _model_files()
     yield _target("update-sender", _check_sender, updates)
-    yield _target("read-update", _check_read_update, updates)
+    yield _target("read-update", _check_read_update, [*updates, _UPDATE_MANIFEST.encode()])
     yield _target("module-output", _check_output, updates)
 
 
@@ -149,6 +154,39 @@ def _check_manifest(data: bytes) -> Hashable:
     if sum(len(found.place(index)) for index in range(len(found.parts))) != found.size_bytes:
         raise Broken(f"the parts of {found!r} are not the file")
     return len(found.parts)
+
+
+def _check_update_manifest(data: bytes) -> Hashable:
+    found = UpdateManifest.decode(data)
+    if found is None:
+        return None
+    if UpdateManifest.decode(found.encode()) != found:
+        raise Broken(f"{found!r} did not come back")
+    sender = UpdateSender.decode(data)  # as the manager reads it
+    if (sender.round_id, sender.proplet_id) != (found.round_id, found.proplet_id):
+        raise Broken(f"{found!r} is somebody else's for the manager")
+    return len(found.file.parts), len(found.metrics)
+
+
+def _check_index(data: bytes) -> Hashable:
+    """What is found without reading an update whole is what is found in all of it."""
+    index = index_update(io.BytesIO(data), len(data))
+    if decode_update(index.rest).get("update") != {}:
+        raise Broken(f"the rest is {index.rest[:200]!r}")
+    try:
+        update = Update.decode(data)
+    except MessageError:  # what it says beside the arrays is judged elsewhere, and numbers too
+        return len(index.tensors)
+    if update.deltas or update.shapes != index.shapes:
+        raise Broken(f"shapes {update.shapes} were found as {index.shapes}")
+    for name, place in index.tensors.items():
+        if isinstance(place, range):
+            found = data[place.start : place.stop]
+        else:
+            found = np.float32(place).tobytes()
+        if found != update.tensors[name].tobytes():
+            raise Broken(f"tensor {name!r} is not at {place}")
+    return len(index.tensors)
 
 
 def _as_written(message: _Message) -> _Message:
@@ -260,6 +298,10 @@ def _check_read_update(data: bytes) -> Hashable:
         if not read.facts.proplet_id or not np.isfinite(list(read.metrics.values())).all():
             raise Broken(f"{read!r} is not fit to be counted")
         return "read"
+    if isinstance(read, ReadOffer):
+        if not read.facts.in_parts or not read.facts.proplet_id:
+            raise Broken(f"{read!r} is not fit to be fetched")
+        return "offer"
     return read.reason, bool(read.round_id), bool(read.proplet_id)
 
 
@@ -305,6 +347,10 @@ _UPDATE: Final[dict[str, Any]] = {
 }
 _MANIFEST: Final = Manifest(
     7, 10_000, "c" * 64, 4096, ("a" * 64, "b" * 64, "a" * 64), {"w": (10, 20), "b": ()}
+)
+
+_UPDATE_MANIFEST: Final = UpdateManifest(
+    _ROUND, _PROPLET, "fl/models/global_model_v7", 10, {"loss": 0.5}, _MANIFEST
 )
 
 _COMPACT: Final[dict[Any, Any]] = {

@@ -43,6 +43,7 @@ from propeller_fl.wire import (
     Update,
     UpdateAck,
     UpdateFormat,
+    UpdateManifest,
     encode_document,
     model_uri,
 )
@@ -198,6 +199,13 @@ MESSAGES: Mapping[str, st.SearchStrategy[Any]] = {
     "manifest": st.builds(
         Manifest, st.integers(0, 10**18 - 1), st.integers(1, 2**40), digests,
         st.integers(4096, 2**23), st.lists(digests, min_size=1, max_size=3).map(tuple), shapes,
+    ),
+    "update-manifest": st.builds(
+        UpdateManifest, ids, ids, uris, st.integers(1, 2**43), metrics,
+        st.builds(
+            Manifest, st.just(0), st.integers(1, 2**40), digests, st.integers(4096, 2**23),
+            st.lists(digests, min_size=1, max_size=3).map(tuple), shapes,
+        ),
     ),
     "parts-wanted": st.builds(
         PartsWanted, ids, st.lists(digests, min_size=1, max_size=3).map(tuple)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from propeller_fl.coordinator._large_rounds import LargeRoom
 from propeller_fl.errors import MessageError, StrategyError, UnknownStrategyError
 from propeller_fl.learn import strategy
 from propeller_fl.rounds import Opening
@@ -46,8 +47,12 @@ class Refused:
 Verdict = Admitted | AlreadyKnown | ModelUnknown | Refused
 
 
-def judge(start: RoundStart, start_sha256: str, store: RoundStore, now_s: float) -> Verdict:
-    """Judge a well-formed start, whose digest is ``start_sha256``, against what the store holds."""
+def judge(
+    start: RoundStart, start_sha256: str, store: RoundStore, now_s: float, room: LargeRoom
+) -> Verdict:
+    """Judge a well-formed start, whose digest is ``start_sha256``, against what the store holds.
+
+    ``room`` is what there is for the files of updates."""
     known = store.known_round(start.round_id)
     if known is not None:
         if known.start_sha256 == start_sha256:
@@ -69,16 +74,16 @@ def judge(start: RoundStart, start_sha256: str, store: RoundStore, now_s: float)
     try:
         manifest = Manifest.decode(body)
         if manifest is not None and start.mode is not Mode.EVALUATE:
-            return Refused(
-                Reason.TOO_LARGE,
-                f"model {start.model_uri} is published in parts: a round can evaluate it, but not "
-                "train it, since its updates would not fit a message either",
-            )
+            refused = room.refusal(start, manifest)
+            if refused is not None:
+                return Refused(*refused)
         shapes = shapes_of(Model.decode(body).tensors) if manifest is None else manifest.shapes
     except MessageError as err:
         return Refused(err.reason, f"model {start.model_uri} cannot be used: {err}")
+    except StrategyError as err:
+        return Refused(Reason.BAD_FIELD, str(err))
     sha256 = hashlib.sha256(body).hexdigest()
-    return Admitted(Opening(start, now_s, shapes, sha256))
+    return Admitted(Opening(start, now_s, shapes, sha256, manifest is not None))
 
 
 def check_strategy(start: RoundStart) -> None:

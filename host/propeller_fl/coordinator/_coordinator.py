@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Final
 
-from propeller_fl.config import CoordinatorConfig
+from propeller_fl.config import CoordinatorConfig, LargeConfig
 from propeller_fl.coordinator._engine import Engine
+from propeller_fl.coordinator._file_keeper import FileEnded, FileKeeper
 from propeller_fl.coordinator._outbox import Outbox
 from propeller_fl.coordinator._outgoing import (
     Ack,
@@ -38,7 +40,9 @@ class Coordinator:
     """Owns rounds, aggregation and model versions.
 
     ``link`` must not be started yet; ``start`` does that, once what it must not miss is subscribed.
-    ``clock`` gives seconds since the epoch; deadlines survive a restart by it.
+    ``large`` and ``files_dir``, where the files of large updates are kept, are for models that
+    travel in parts; without them none is trained. ``clock`` gives seconds since the epoch;
+    deadlines survive a restart by it.
     """
 
     def __init__(
@@ -49,12 +53,20 @@ class Coordinator:
         store: RoundStore,
         *,
         clock: Callable[[], float] = time.time,
+        large: LargeConfig | None = None,
+        files_dir: Path | None = None,
     ) -> None:
         self._link = link
         self._topics = topics
         self._clock = clock
-        self._engine = Engine(topics, config, store)
+        self._store = store
+        self._engine = Engine(topics, config, store, large if files_dir else None)
         self._inbox: queue.SimpleQueue[Incoming | None] = queue.SimpleQueue()
+        self._files = (
+            FileKeeper(link, topics, large, files_dir, lambda: self._inbox.put(None))
+            if large and files_dir
+            else None
+        )
         self._connected_anew = threading.Event()
         self._outbox = Outbox(link, self._engine.owed)
         self._store_trouble = Trouble()
@@ -65,6 +77,9 @@ class Coordinator:
     def start(self) -> None:
         """Take up what the store holds, then listen. Raises :class:`StoreError`."""
         self._engine.resume(self._clock())
+        if self._files is not None:
+            rounds = self._store.load_open_rounds()
+            self._files.start(self._store.files, [r.opening.start.round_id for r in rounds])
         for topic in (self._topics.round_start, self._topics.forwarded_updates):
             self._link.subscribe(topic, self._inbox.put)
         self._link.subscribe(self._topics.any_model, self._inbox.put, qos=0)  # all are retained
@@ -79,6 +94,8 @@ class Coordinator:
         self._inbox.put(None)
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
+        if self._files is not None:
+            self._files.stop()
 
     @property
     def failure(self) -> Exception | None:
@@ -108,6 +125,7 @@ class Coordinator:
                     self._engine.broker_returned()
                 for owed_id in self._outbox.delivered():
                     self._engine.delivered(owed_id)
+                self._hear_of_files()
                 self._carry_out(self._engine.handle(batch, self._clock()))
                 batch = []
                 self._engine.aggregate_due(self._clock())
@@ -120,6 +138,15 @@ class Coordinator:
             else:
                 if self._store_trouble.is_over():
                     _log.info("the store works again")
+
+    def _hear_of_files(self) -> None:
+        for ended in self._files.take() if self._files is not None else ():
+            if isinstance(ended, FileEnded):
+                self._engine.file_ended(
+                    ended.round_id, ended.proplet_id, ended.sha256, ended.reason, ended.detail
+                )
+            else:
+                self._engine.model_ended(ended.round_id, ended.manifest, ended.detail)
 
     def _take(self) -> list[Incoming]:
         """What has arrived, up to a batch; waits for the first as long as nothing is due."""
@@ -152,6 +179,8 @@ class Coordinator:
                     self._link.subscribe(topic, self._inbox.put, qos=0)
                 case Unsubscribe(topic):
                     self._link.unsubscribe(topic)
+                case _ if self._files is not None:
+                    self._files.do(one)
         if told:
             self._say(partial(self._link.say, told))
 

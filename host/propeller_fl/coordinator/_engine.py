@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
-from propeller_fl.config import CoordinatorConfig
+from propeller_fl.config import CoordinatorConfig, LargeConfig
 from propeller_fl.coordinator._aggregation import MadeModel, aggregate, completion
 from propeller_fl.coordinator._bases import Bases
+from propeller_fl.coordinator._large_engine import LargeWork, is_of_files
 from propeller_fl.coordinator._outgoing import Ack, Outgoing
 from propeller_fl.coordinator._pruning import Pruner
-from propeller_fl.coordinator._reading import ReadUpdate, UnreadableUpdate, read_update
+from propeller_fl.coordinator._reading import ReadOffer, ReadUpdate, UnreadableUpdate, read_update
 from propeller_fl.coordinator._starts import Starts
 from propeller_fl.coordinator._voice import Voice, status_of
 from propeller_fl.errors import DamagedStoreError, MessageError, StoreError
@@ -31,8 +32,10 @@ from propeller_fl.rounds import (
     AggregationFailed,
     ClockTicked,
     Close,
+    DropFile,
     Effect,
     Event,
+    FetchFile,
     KeepUpdate,
     ModelMade,
     RecordRefusal,
@@ -40,6 +43,7 @@ from propeller_fl.rounds import (
     ShowStatus,
     UpdateArrived,
     UpdateFacts,
+    UpdateOffered,
     UpdateUnreadable,
     resume,
     step,
@@ -77,9 +81,18 @@ class Engine:
     :class:`StoreError`, and has then changed nothing: call it again; or
     :class:`DamagedStoreError`, which is the end. After ``handle`` it is the turn of
     ``aggregate_due``, ``take_statuses`` and ``owed``.
+
+    ``large``: somebody does the :data:`FileWork` that is handed out; None: no round trains a model
+    in parts.
     """
 
-    def __init__(self, topics: Topics, config: CoordinatorConfig, store: RoundStore) -> None:
+    def __init__(
+        self,
+        topics: Topics,
+        config: CoordinatorConfig,
+        store: RoundStore,
+        large: LargeConfig | None = None,
+    ) -> None:
         self._topics = topics
         self._config = config
         self._store = store
@@ -87,7 +100,8 @@ class Engine:
         self._pruner = Pruner(topics, config.keep_rounds, store)
         self._bases = Bases(store)
         self._rounds: dict[str, Round] = {}  # those that have not ended
-        self._starts = Starts(config, store, self._voice, lambda: self._rounds.values())
+        self._starts = Starts(config, store, self._voice, lambda: self._rounds.values(), large)
+        self._large = LargeWork(config, store, self._voice)
         self._ended: OrderedDict[str, Round] = OrderedDict()  # the last few that have
         self._accepted: dict[str, int] = {}  # of this batch, in rounds that are not told apart
         self._delivered: list[int] = []  # owed messages that the broker has
@@ -101,6 +115,18 @@ class Engine:
             _log.info("round resumed", extra={"round_id": round_id})
             for effect in resume(round_).effects:
                 self._carry_out(round_, effect, None, now_s)
+        self._large.resume(self._rounds.values())
+
+    def file_ended(
+        self, round_id: str, proplet_id: str, sha256: str, reason: str, detail: str
+    ) -> None:
+        """The file that was offered with the document ``sha256`` is here; or refused, for a reason.
+        It counts with the next batch."""
+        self._large.file_ended(round_id, proplet_id, sha256, reason, detail)
+
+    def model_ended(self, round_id: str, manifest: Manifest | None, detail: str) -> None:
+        """A model was made of a round's files, or why there is none."""
+        self._large.model_ended(round_id, manifest, detail)
 
     def broker_returned(self) -> None:
         """There is a connection. The broker may have forgotten what it retained: where the open
@@ -124,13 +150,13 @@ class Engine:
                 raise
             return self._handle_apart(batch, now_s)
         self._log_batch()
-        return self._voice.take()
+        return [*self._large.take_resumed(), *self._voice.take()]
 
     def aggregate_due(self, now_s: float) -> None:
         """Make the models that are due, each in a transaction of its own. What is to be said about
         them is owed."""
         for round_ in list(self._rounds.values()):
-            if round_.phase is Phase.AGGREGATING:
+            if round_.phase is Phase.AGGREGATING and self._large.is_ready(round_):
                 self._in_transaction(partial(self._aggregate, round_, now_s))
 
     def take_statuses(self, now_s: float) -> list[Outgoing]:
@@ -175,8 +201,10 @@ class Engine:
             self._bases.forget()
             self._voice.forget()
             self._pruner.wake()
+            self._large.undone()
             raise
         self._delivered.clear()
+        self._large.done()
 
     def _let_happen(self, batch: Sequence[Incoming], now_s: float) -> None:
         self._accepted.clear()
@@ -190,6 +218,8 @@ class Engine:
             elif incoming.topic != self._topics.model_publish:
                 self._on_model(self._topics.relative(incoming.topic) or "", incoming.payload)
             self._voice.acknowledge_message(incoming)
+        for round_id, event in self._large.events():
+            self._happen(round_id, event, now_s)
         self._add(self._starts.reconsider(now_s))
         self._say_again()
         for round_id in list(self._rounds):
@@ -234,6 +264,8 @@ class Engine:
         if named is not None and version not in (None, named):
             _log.warning("model on %s ignored: it says version %s", uri, version)
             return
+        if manifest is not None:
+            self._large.published(uri, payload)
         if named is not None and self._pruner.is_old(named) and not self._starts.wants(uri):
             return
         if self._is_another_base(uri, payload):
@@ -262,6 +294,8 @@ class Engine:
                 self._happen(round_id, UpdateUnreadable(proplet_id, sha256, reason, detail), now_s)
             case ReadUpdate(facts) as read:
                 self._happen(facts.round_id, UpdateArrived(facts), now_s, read)
+            case ReadOffer(facts) as read:
+                self._happen(facts.round_id, UpdateOffered(facts), now_s, read)
 
     def _base_of(self, update: Update) -> Tensors | None:
         """The model that ``update`` was trained from, as the store has it, or ``None`` where the
@@ -269,6 +303,7 @@ class Engine:
         round_ = self._rounds.get(update.round_id)
         if (
             round_ is None
+            or round_.opening.in_parts
             or update.base_model_uri != round_.opening.start.model_uri
             or update.shapes != round_.opening.base_shapes
         ):
@@ -288,7 +323,11 @@ class Engine:
             self._rounds[round_.opening.start.round_id] = round_
 
     def _happen(
-        self, round_id: str, event: Event, now_s: float, read: ReadUpdate | None = None
+        self,
+        round_id: str,
+        event: Event,
+        now_s: float,
+        read: ReadUpdate | ReadOffer | None = None,
     ) -> None:
         round_ = self._find(round_id)
         if round_ is None:
@@ -322,16 +361,23 @@ class Engine:
             self._ended.popitem(last=False)
 
     def _carry_out(
-        self, round_: Round, effect: Effect, read: ReadUpdate | None, now_s: float
+        self, round_: Round, effect: Effect, read: ReadUpdate | ReadOffer | None, now_s: float
     ) -> None:
         round_id = round_.opening.start.round_id
         match effect:
             case KeepUpdate(update):
-                assert read is not None, "only a readable update is ever accepted"
-                shapes = round_.opening.base_shapes if read.tensors else {}
-                vector = flatten(read.tensors, shapes)
-                self._store.keep_update(update, read.metrics, vector, now_s)
+                if update.in_parts:
+                    self._large.keep(update, now_s)
+                else:
+                    assert isinstance(read, ReadUpdate), "only a readable update is ever accepted"
+                    shapes = round_.opening.base_shapes if read.tensors else {}
+                    vector = flatten(read.tensors, shapes)
+                    self._store.keep_update(update, read.metrics, vector, now_s)
                 self._log_accepted(round_, update)
+            case FetchFile(update):
+                self._large.fetch(update, read if isinstance(read, ReadOffer) else None)
+            case DropFile(proplet_id):
+                self._large.drop(round_id, proplet_id)
             case RecordRefusal(proplet_id, reason, detail):
                 self._store.record_refusal(round_id, proplet_id, reason, detail, now_s)
                 _log.warning(
@@ -380,7 +426,7 @@ class Engine:
 
     def _refuse_stray(self, round_id: str, event: Event) -> None:
         match event:
-            case UpdateArrived(update):
+            case UpdateArrived(update) | UpdateOffered(update):
                 proplet_id, sha256 = update.proplet_id, update.sha256
             case UpdateUnreadable(proplet_id, sha256):
                 pass
@@ -400,7 +446,10 @@ class Engine:
         """Model, version, completion and the duty to publish them, in one transaction."""
         start = round_.opening.start
         try:
-            made = aggregate(round_, self._store, self._config)
+            if is_of_files(round_.opening):
+                made: MadeModel | None = self._large.made(round_)
+            else:
+                made = aggregate(round_, self._store, self._config)
         except ValueError as err:
             self._happen(start.round_id, AggregationFailed(str(err)), now_s)
             return
@@ -419,6 +468,8 @@ class Engine:
             self._store.owe(self._topics.model_publish, made.body, retain=False)
         else:
             sha256 = hashlib.sha256(self._store.model(start.model_uri) or b"").hexdigest()
+        if round_.opening.in_parts:
+            self._large.close(start.round_id, made)
         complete = completion(round_, close, made, sha256, self._store, now_s)
         self._store.save_completion(complete)
         status = status_of(round_)

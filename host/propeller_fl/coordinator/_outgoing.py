@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from propeller_fl.link import Incoming
+from propeller_fl.rounds import Round
+from propeller_fl.wire import Manifest, UpdateManifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,4 +52,46 @@ class Unsubscribe:
     topic: str
 
 
-Outgoing = Ack | Publish | Tell | Subscribe | Unsubscribe
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Fetch the file of an update; ``sha256`` is that of the document that offers it. Tell
+    :meth:`Engine.file_ended`."""
+
+    update: UpdateManifest = field(repr=False)
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """A proplet's file is not wanted any more; without ``proplet_id`` all of the round's."""
+
+    round_id: str
+    proplet_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MakeModel:
+    """Make a model of the files of this round; tell :meth:`Engine.model_ended`."""
+
+    round: Round = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ServeModel:
+    """Publish the parts of this round's model when they are asked for."""
+
+    round_id: str
+    manifest: Manifest = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DropModel:
+    """The model server has this round's model: its file is not needed any more."""
+
+    round_id: str
+
+
+FileWork = Collect | Discard | MakeModel | ServeModel | DropModel
+"""What is done with files, elsewhere."""
+
+Outgoing = Ack | Publish | Tell | Subscribe | Unsubscribe | FileWork

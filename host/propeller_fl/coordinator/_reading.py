@@ -8,7 +8,8 @@ from typing import Final
 
 from propeller_fl.errors import MessageError
 from propeller_fl.rounds import UpdateFacts
-from propeller_fl.wire import Reason, Tensors, Update, UpdateSender
+from propeller_fl.store import facts_of
+from propeller_fl.wire import Reason, Tensors, Update, UpdateManifest, UpdateSender
 
 MAX_METRICS: Final = 256
 """Metrics that one update may report."""
@@ -31,6 +32,14 @@ class ReadUpdate:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadOffer:
+    """A well-formed manifest of an update that is a file, and its document."""
+
+    facts: UpdateFacts
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class UnreadableUpdate:
     """Bytes that are no update. Ids are empty where they could not be made out."""
 
@@ -45,7 +54,7 @@ def read_update(
     sha256: str,
     max_bytes: int,
     base_of: Callable[[Update], Tensors | None] = lambda update: None,
-) -> ReadUpdate | UnreadableUpdate:
+) -> ReadUpdate | ReadOffer | UnreadableUpdate:
     """Read a forwarded update; ``sha256`` is that of ``payload``.
 
     ``base_of`` gives the model an update was trained from, or ``None`` when the rules are going to
@@ -56,6 +65,10 @@ def read_update(
             raise MessageError(
                 Reason.TOO_LARGE, f"the update has {len(payload)} bytes, at most {max_bytes} go in"
             )
+        offer = UpdateManifest.decode(payload)
+        if offer is not None:
+            _check_metrics(offer.metrics)
+            return ReadOffer(facts_of(offer, sha256), payload)
         update = Update.decode(payload)
         if not update.proplet_id:
             raise MessageError(Reason.MISSING_FIELD, "proplet_id is missing", field="proplet_id")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from propeller_fl.config import CoordinatorConfig
+from propeller_fl.config import CoordinatorConfig, LargeConfig
 from propeller_fl.coordinator._admission import (
     Admitted,
     AlreadyKnown,
@@ -15,6 +15,7 @@ from propeller_fl.coordinator._admission import (
     Refused,
     judge,
 )
+from propeller_fl.coordinator._large_rounds import LargeRoom
 from propeller_fl.coordinator._voice import Voice
 from propeller_fl.errors import MessageError
 from propeller_fl.link import Incoming
@@ -50,7 +51,8 @@ WaitingStarts = dict[tuple[str, str], _Waiting]  # by round id and digest, oldes
 class Starts:
     """Judges starts within the caller's transaction. What waits is volatile: it comes again.
 
-    ``open_rounds`` gives the rounds that are open, those that were just yielded included.
+    ``open_rounds`` gives the rounds that are open, those that were just yielded included. ``large``
+    is None where no files are kept.
     """
 
     def __init__(
@@ -59,11 +61,13 @@ class Starts:
         store: RoundStore,
         voice: Voice,
         open_rounds: Callable[[], Collection[Round]],
+        large: LargeConfig | None,
     ) -> None:
         self._config = config
         self._store = store
         self._voice = voice
         self._open_rounds = open_rounds
+        self._large = large
         self.waiting: WaitingStarts = {}
 
     def wants(self, uri: str) -> bool:
@@ -102,7 +106,7 @@ class Starts:
         self, start: RoundStart, sha256: str, incomings: tuple[Incoming, ...], now_s: float
     ) -> Iterator[Round]:
         round_id = start.round_id
-        match judge(start, sha256, self._store, now_s):
+        match judge(start, sha256, self._store, now_s, self._room):
             case Admitted() if not self._has_room(start):
                 detail = (
                     f"at most {MAX_OPEN} rounds may be open, with {MAX_OPEN_PARTICIPANTS} "
@@ -158,6 +162,10 @@ class Starts:
             detail = f"{missing}, and {MAX_WAITING} rounds wait for theirs already; try again later"
         self._refuse(start, sha256, Refused(reason, detail))
         return False
+
+    @property
+    def _room(self) -> LargeRoom:
+        return LargeRoom(self._large, self._open_rounds())
 
     def _has_room(self, start: RoundStart) -> bool:
         rounds = self._open_rounds()

@@ -8,6 +8,7 @@ from typing import Final
 
 from propeller_fl.coordinator._outgoing import (
     Ack,
+    FileWork,
     Outgoing,
     Publish,
     Subscribe,
@@ -75,6 +76,10 @@ class Voice:
     def ask_no_more_for(self, uri: str) -> None:
         """Undo ``ask_for``."""
         self._pending.append(Unsubscribe(self._topics.absolute(uri)))
+
+    def have_done(self, work: FileWork) -> None:
+        """Have something done with files."""
+        self._pending.append(work)
 
     def take(self) -> list[Outgoing]:
         """All that is pending, which is for the caller to say."""

@@ -14,6 +14,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +42,10 @@ Step = tuple[dict[str, Wide], Wide]
 class FedAvg(Strategy):
     """The mean of the updates, weighted by their number of samples."""
 
+    by_columns: ClassVar[bool] = True
+
     def aggregate(self, base: Vector, updates: Updates, state: State) -> Aggregate:
-        mean = WeightedMean(base.size)
+        mean = WeightedMean(base.size, updates.size)
         for vector, weight in zip(updates.vectors(), updates.weights, strict=True):
             mean.add(vector, weight)
         return Aggregate(mean.result())

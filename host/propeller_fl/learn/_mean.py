@@ -30,14 +30,19 @@ class WeightedMean:
     The caller fixes the order (by proplet id), so that the result does not depend on the order in
     which updates arrived. How rows are grouped depends on ``size`` and their number alone. O(size)
     memory, whatever the number of updates: the sums, and at most eight rows of more than 1,024.
+
+    ``whole`` is the size of the vectors of which these are some columns, from a multiple of 16,384
+    on: then the mean has the bits that it has in the mean of the whole.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, whole: int | None = None) -> None:
         self._shape = (size,)
         self._sum = np.zeros(size, np.float64)
         self._rows: list[NDArray[np.float32]] = []
         self._weights: list[int] = []
-        self._height = next((rows for most, rows in _HEIGHTS if size <= most), _LEAST_HEIGHT)
+        self._height = next(
+            (rows for most, rows in _HEIGHTS if (whole or size) <= most), _LEAST_HEIGHT
+        )
         width = min(size, _COLUMNS)
         self._block = np.empty(self._height * width, np.float64)
         self._product = np.empty(width, np.float64)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ MAX_KRUM: Final = 1000
 class Median(Strategy):
     """The median of each parameter; of an even number of updates the mean of the middle two."""
 
+    by_columns: ClassVar[bool] = True
+
     def aggregate(self, base: Vector, updates: Updates, state: State) -> Aggregate:
         count = len(updates.weights)
         return Aggregate(_middle(base.size, updates, (count - 1) // 2))
@@ -45,6 +47,8 @@ class Median(Strategy):
 class TrimmedMean(Strategy):
     """The mean of each parameter, unweighted, without the ``cut`` share (rounded down) of the
     lowest and of the highest values: of fewer than ``1 / cut`` updates nothing is cut."""
+
+    by_columns: ClassVar[bool] = True
 
     cut: float = number(0.2, least=0, below=0.5)
 

@@ -16,7 +16,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,11 @@ class Updates(Protocol):
     def weights(self) -> Sequence[int]:
         """The number of samples of each, at least 1."""
 
+    @property
+    def size(self) -> int:
+        """The parameters of a model; a strategy that works :attr:`Strategy.by_columns` may be given
+        some columns, which are fewer."""
+
     def vectors(self) -> Iterator[Vector]:
         """One [size] at a time; it is not to be changed."""
 
@@ -56,14 +61,14 @@ class HeldUpdates:
             raise ValueError("vectors must be float32 [count, size], with a weight each")
         self._vectors = vectors
         self.weights = tuple(weights)
+        self.size = vectors.shape[1]
 
     def vectors(self) -> Iterator[Vector]:
         return iter(self._vectors)
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        size = self._vectors.shape[1]
-        for start in range(0, size, _BLOCK):
-            columns = slice(start, min(start + _BLOCK, size))
+        for start in range(0, self.size, _BLOCK):
+            columns = slice(start, min(start + _BLOCK, self.size))
             yield columns, self._vectors[:, columns].copy()
 
 
@@ -97,6 +102,12 @@ class Strategy(ABC):
     What is returned is checked by the caller: a model or state that is not finite fails the round,
     as does any exception.
     """
+
+    by_columns: ClassVar[bool] = False
+    """Whether each parameter of the new model depends on that parameter of the updates alone, and
+    on nothing else: neither on the base nor on what is remembered. Such a strategy works on models
+    that travel in parts: ``aggregate`` is called once for some columns after the others, with a
+    base of NaN."""
 
     def check_counts(self, fewest: int, most: int) -> None:  # noqa: B027 - by default all will do
         """Refuse a round that may end with ``fewest`` to ``most`` updates where there would be no

@@ -63,35 +63,41 @@ class Fetcher:
         self._running: list[tuple[Fetch, queue.Queue[tuple[str, bytes]]]] = []
 
     def fetch(
-        self, manifest: Manifest, path: Path, cancelled: threading.Event, setting: str
+        self,
+        manifest: Manifest,
+        path: Path,
+        cancelled: threading.Event,
+        setting: str,
+        what: str = "",
     ) -> None:
         """Return when the whole file is at ``path``, checked and synced.
 
-        What is there already is kept. A disk that is full is waited for. Raises
-        :class:`Cancelled`, with the parts left for the next time; :class:`MessageError` when the
-        file is not what the manifest says, and removes it then; :class:`LinkError` when the link
-        is closed or nobody answers.
+        ``what`` it is, for the log; a model by default. What is there already is kept. A disk that
+        is full is waited for. Raises :class:`Cancelled`, with the parts left for the next time;
+        :class:`MessageError` when the file is not what the manifest says, and removes it then;
+        :class:`LinkError` when the link is closed or nobody answers.
         """
+        what = what or f"model {manifest.version}"
         trouble = Trouble()
         while True:
             try:
-                return self._fetch(manifest, path, cancelled, setting)
+                return self._fetch(manifest, path, cancelled, setting, what)
             except StoreError as err:
                 if trouble.is_news(str(err)):
-                    _log.error("model %d is not fetched, trying again: %s", manifest.version, err)
+                    _log.error("%s is not fetched, trying again: %s", what, err)
                 if cancelled.wait(_RETRY_DISK_S):
-                    raise Cancelled(f"model {manifest.version} is not wanted any more") from None
+                    raise Cancelled(f"{what} is not wanted any more") from None
 
     def _fetch(
-        self, manifest: Manifest, path: Path, cancelled: threading.Event, setting: str
+        self, manifest: Manifest, path: Path, cancelled: threading.Event, setting: str, what: str
     ) -> None:
         with PartFile(path, manifest, setting) as file:
             if not file.open(cancelled):
-                raise Cancelled(f"model {manifest.version} is not wanted any more")
+                raise Cancelled(f"{what} is not wanted any more")
             fetch = Fetch(manifest, self._window, file.there())
             _log.info(
-                "model %d: %d of %d parts are missing, %d bytes in all",
-                manifest.version,
+                "%s: %d of %d parts are missing, %d bytes in all",
+                what,
                 len(fetch.missing),
                 len(manifest.parts),
                 manifest.size_bytes,

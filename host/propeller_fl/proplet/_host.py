@@ -17,6 +17,7 @@ from propeller_fl.parts import HttpAccess
 from propeller_fl.proplet._board import Board
 from propeller_fl.proplet._contents import Contents
 from propeller_fl.proplet._data import DataSource, data_source
+from propeller_fl.proplet._large_update import LargeUpdates
 from propeller_fl.proplet._registry import RegistryImages
 from propeller_fl.proplet._service import Proplet, last_will
 from propeller_fl.proplet._workers import Workers
@@ -52,6 +53,7 @@ class PropletHost:
     ``trusted_keys``  whose modules are run, where ``config.require_signature``
     ``large_dir``  keeps the files of large models likewise; None: they are fetched in each
     ``http_access``  what ``config.models_url`` wants to see of who reads there
+    ``updates_dir``  keeps updates to large models until they are answered; None: a temporary one
 
     Raises ``ConfigError`` for ids, data or limits that cannot be.
     """
@@ -70,12 +72,12 @@ class PropletHost:
         large_dir: Path | None = None,
         trusted_keys: Path | None = None,
         http_access: HttpAccess | None = None,
+        updates_dir: Path | None = None,
     ) -> None:
         _check(config, limits)
         data = data or data_source(config.data, config.ids)
         self._loop = LinkLoop(expected_links=len(config.ids), name="proplets")
         trusted_keys = trusted_keys or config.trusted_keys
-        self._workers = Workers(config, data, cache_dir=cache_dir, trusted_keys=trusted_keys)
         seats = (
             dict.fromkeys(config.ids, Seat(address))
             if isinstance(address, BrokerAddress)
@@ -93,6 +95,14 @@ class PropletHost:
             )
             for proplet_id in config.ids
         ]
+        self._updates = LargeUpdates(links[0], topics, config, large, updates_dir)
+        self._workers = Workers(
+            config,
+            data,
+            cache_dir=cache_dir,
+            trusted_keys=trusted_keys,
+            updates=self._updates,
+        )
         board = Board(links[0], self._loop)
         self._contents = Contents(
             links[0],
@@ -152,6 +162,7 @@ class PropletHost:
         self._contents.close()
         self._loop.stop()
         self._workers.close()
+        self._updates.close()
 
     def __enter__(self) -> Self:
         self.start()

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import wasmtime
 
@@ -69,14 +69,16 @@ class Limits:
 class Invocation:
     """What one run is given: the module's whole environment and the files it finds under ``/fl``.
 
-    ``env``: nothing of the host's own environment is added. ROUND_ID and PROPLET_ID also label
-    the log lines. Raises ``MessageError`` (reason ``bad_env``) for what an environment cannot hold.
+    ``env``: nothing of the host's own environment is added. ROUND_ID and PROPLET_ID also label the
+    log lines. Raises ``MessageError`` (reason ``bad_env``) for what an environment cannot hold.
     ``files``: name (``model``, ``data``) -> bytes, or the path of a regular file. They are copied
-    for the run, so it sees them as they were at its start.
+    for the run, so it sees them as they were at its start. ``spool``: stdout goes there as it
+    comes.
     """
 
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
+    spool: BinaryIO | None = None
 
     def __post_init__(self) -> None:
         for name, value in self.env.items():
@@ -209,7 +211,9 @@ class WasmtimeRuntime:
         began = time.monotonic()
         with self._clock.running(), contextlib.ExitStack() as own:
             store = (leftovers or own).enter_context(wasmtime.Store(self._engine))
-            wasi = WasiRun(store, invocation.env, invocation.files, limits.output_bytes)
+            wasi = WasiRun(
+                store, invocation.env, invocation.files, limits.output_bytes, invocation.spool
+            )
             # Set after the files have been loaded: their memory is the host's, not the module's.
             store.set_limits(
                 memory_size=limits.memory_bytes,

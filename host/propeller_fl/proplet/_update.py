@@ -22,10 +22,12 @@ _SENDER_LABEL: Final = next(key for key, name in UPDATE_LABELS.items() if name =
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """The document a task yielded. ``num_samples`` is what it says, or None without a number."""
+    """The document a task yielded. ``num_samples`` is what it says, or None without a number.
+    ``held`` keeps the file that it stands for, until nobody has this any more."""
 
     payload: bytes = field(repr=False)
     num_samples: int | None = None
+    held: object = field(default=None, repr=False, compare=False)
 
     @property
     def sha256(self) -> str:

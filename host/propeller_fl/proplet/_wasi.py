@@ -18,6 +18,7 @@ import ctypes
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import wasmtime
 
@@ -77,8 +78,8 @@ class _StopRun(Exception):
 class WasiRun:
     """What one run may call, and what it left behind.
 
-    Made for one store and one thread. ``stdout``, ``exit_status`` and ``stop_cause`` are of
-    interest when the run has ended.
+    Made for one store and one thread. What goes to stdout is in ``spool``, if there is one.
+    ``stdout``, ``exit_status`` and ``stop_cause`` are of interest when the run has ended.
     """
 
     def __init__(
@@ -87,8 +88,11 @@ class WasiRun:
         env: Mapping[str, str],
         files: Mapping[str, bytes | Path],
         output_bytes: int,
+        spool: BinaryIO | None = None,
     ) -> None:
         self.stdout = bytearray()
+        self._spool = spool
+        self._written = 0  # to stdout
         self.exit_status: int | None = None
         self.stop_cause: BaseException | None = None
         self._stderr = bytearray()
@@ -363,7 +367,7 @@ class WasiRun:
         buffers = self._iovs(iovs, count)
         self._at(written_out, 4)
         total = sum(size for _, size in buffers)
-        if fd == _STDOUT and len(self.stdout) + total > self._output_bytes:
+        if fd == _STDOUT and self._written + total > self._output_bytes:
             raise _StopRun(
                 LimitExceeded(
                     "output", f"the module wrote more than {self._output_bytes} bytes to stdout"
@@ -371,7 +375,7 @@ class WasiRun:
             )
         for address, size in buffers:
             if fd == _STDOUT:
-                self.stdout += ctypes.string_at(address, size)
+                self._put(ctypes.string_at(address, size))
             else:
                 kept = min(size, STDERR_TAIL_BYTES)
                 self._stderr += ctypes.string_at(address + size - kept, kept)
@@ -379,3 +383,10 @@ class WasiRun:
             del self._stderr[:-STDERR_TAIL_BYTES]
         self._write_u32(written_out, total)
         return _SUCCESS
+
+    def _put(self, data: bytes) -> None:
+        self._written += len(data)
+        if self._spool is None:
+            self.stdout += data
+        else:
+            self._spool.write(data)

@@ -17,10 +17,18 @@ from typing import Final, Self, TypeVar
 from propeller_fl.config import PropletConfig
 from propeller_fl.errors import ConfigError, ImageError
 from propeller_fl.log import Trouble
+from propeller_fl.proplet._contents import Content
 from propeller_fl.proplet._contract import MAX_IMAGE_BYTES
 from propeller_fl.proplet._data import DataSource
 from propeller_fl.proplet._generic import GenericRuns, Stop, is_generic
-from propeller_fl.proplet._runtime import Invocation, Limits, RunResult, WasmtimeRuntime
+from propeller_fl.proplet._large_update import LargeUpdates
+from propeller_fl.proplet._runtime import (
+    CompiledModule,
+    Invocation,
+    Limits,
+    RunResult,
+    WasmtimeRuntime,
+)
 from propeller_fl.proplet._task import round_of
 from propeller_fl.proplet._task_events import Run
 from propeller_fl.proplet._update import Output, prepare_update
@@ -40,7 +48,7 @@ class Workers:
     When the machine has no file descriptor, disk space or memory left, a task waits for some, at
     most as long as a module may run. ``cache_dir`` keeps compiled modules between processes; None
     keeps them in this one only. ``trusted_keys`` is the directory of those whose modules are run,
-    where ``config.require_signature``.
+    where ``config.require_signature``. ``updates`` keeps those of large models as files.
 
     Raises ``ConfigError`` when a signature is required and there is no such directory named.
     """
@@ -52,6 +60,7 @@ class Workers:
         *,
         cache_dir: Path | None = None,
         trusted_keys: Path | None = None,
+        updates: LargeUpdates | None = None,
     ) -> None:
         self._trusted: TrustedKeys | None = None
         if config.require_signature:
@@ -63,6 +72,7 @@ class Workers:
             self._trusted = TrustedKeys(trusted_keys)
         self.runtime = WasmtimeRuntime(cache_dir)
         self._data = data
+        self._updates = updates
         self._limits = Limits(
             fuel=config.fuel,
             wall_time_s=config.wall_time_s,
@@ -83,7 +93,11 @@ class Workers:
 
     def run(self, proplet_id: str, run: Run) -> Future[Output]:
         """Run a task's module on the proplet's data, when its turn comes; a daemon at once."""
-        answer: Future[Output] = Future()
+        updates, answer = self._updates, Future[Output]()
+        if updates is not None and isinstance(run.model, Content) and round_of(run.start):
+            return self._executor.submit(
+                self._patiently, lambda: self._run_large(proplet_id, run, updates)
+            )
         if not is_generic(run.start, run.image):
             self._executor.submit(self._answer, answer, proplet_id, run)
             return answer
@@ -174,13 +188,20 @@ class Workers:
             self._trusted.require(run.image, run.start.image_signatures)
 
     def _run(self, proplet_id: str, run: Run, leftovers: contextlib.ExitStack) -> RunResult:
+        module, invocation = self._prepare(proplet_id, run)
+        return self.runtime.run(module, invocation, self._limits, leftovers=leftovers)
+
+    def _run_large(self, proplet_id: str, run: Run, updates: LargeUpdates) -> Output:
+        module, invocation = self._prepare(proplet_id, run)
+        return updates.run(self.runtime, module, invocation, self._limits)
+
+    def _prepare(self, proplet_id: str, run: Run) -> tuple[CompiledModule, Invocation]:
         self._require_trust(run)
         module = self.runtime.compile(run.image)
         files: dict[str, bytes | Path] = {"data": self._data.data_of(proplet_id)}
         if run.model is not None:
             files["model"] = run.model if isinstance(run.model, bytes) else run.model.path
-        invocation = Invocation(run.start.env, files)
-        return self.runtime.run(module, invocation, self._limits, leftovers=leftovers)
+        return module, Invocation(run.start.env, files)
 
 
 def _output(ended: RunResult, proplet_id: str, run: Run) -> Output:

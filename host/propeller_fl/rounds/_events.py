@@ -13,7 +13,7 @@ class UpdateFacts:
     """All the rules need to know of an update; the arrays themselves stay outside.
 
     ``sha256`` and ``size_bytes`` are those of the document. ``proplet_id`` is the identity that
-    counts: the topic's.
+    counts: the topic's. ``in_parts``: the document is a manifest, and ``size_bytes`` its file's.
     """
 
     round_id: str
@@ -23,6 +23,7 @@ class UpdateFacts:
     shapes: Shapes
     sha256: str
     size_bytes: int
+    in_parts: bool = False
 
 
 # --- events
@@ -33,6 +34,32 @@ class UpdateArrived:
     """A well-formed update has arrived."""
 
     update: UpdateFacts
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateOffered:
+    """A well-formed manifest has arrived, of an update that is a file."""
+
+    update: UpdateFacts
+
+
+@dataclass(frozen=True, slots=True)
+class FileArrived:
+    """The file that a proplet has offered with the document ``sha256`` is here, whole, and what it
+    should be."""
+
+    proplet_id: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileRefused:
+    """It is here, and is not."""
+
+    proplet_id: str
+    sha256: str
+    reason: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +93,16 @@ class AggregationFailed:
     detail: str
 
 
-Event = UpdateArrived | UpdateUnreadable | ClockTicked | ModelMade | AggregationFailed
+Event = (
+    UpdateArrived
+    | UpdateOffered
+    | FileArrived
+    | FileRefused
+    | UpdateUnreadable
+    | ClockTicked
+    | ModelMade
+    | AggregationFailed
+)
 
 
 # --- effects, to be carried out in order
@@ -77,6 +113,20 @@ class KeepUpdate:
     """Make the update durable before anything that follows."""
 
     update: UpdateFacts
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFile:
+    """Make the offer durable, and fetch its file; answer with FileArrived or FileRefused."""
+
+    update: UpdateFacts
+
+
+@dataclass(frozen=True, slots=True)
+class DropFile:
+    """What this proplet has offered is not wanted any more."""
+
+    proplet_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +170,9 @@ class ShowStatus:
     """What an onlooker sees has changed."""
 
 
-Effect = KeepUpdate | RecordRefusal | Acknowledge | Aggregate | Close | ShowStatus
+Effect = (
+    KeepUpdate | FetchFile | DropFile | RecordRefusal | Acknowledge | Aggregate | Close | ShowStatus
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +187,14 @@ class Receipt:
 @dataclass(frozen=True, slots=True)
 class Opening:
     """What a round is opened with: the request, its times, and the shapes of its base model and
-    the digest of that model's document (empty in rounds opened by a program that kept none)."""
+    the digest of that model's document (empty in rounds opened by a program that kept none).
+    ``in_parts``: that document is a manifest, and so are the updates."""
 
     start: RoundStart
     opened_at_s: float
     base_shapes: Mapping[str, tuple[int, ...]]
     base_sha256: str = ""
+    in_parts: bool = False
     participants: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -4,6 +4,9 @@ OPEN ── k updates, or the deadline with at least min_updates ──▶ AGGRE
   │                                                                │       │
   └── the deadline with fewer ──▶ FAILED ◀── aggregation failed ───┘       │
                                   COMPLETE ◀────────── model made ─────────┘
+
+An update that is a file is offered first, by its manifest: it counts, and is answered, when the
+file is here. What is offered when the round ends is refused.
 """
 
 from __future__ import annotations
@@ -17,8 +20,12 @@ from propeller_fl.rounds._events import (
     AggregationFailed,
     ClockTicked,
     Close,
+    DropFile,
     Effect,
     Event,
+    FetchFile,
+    FileArrived,
+    FileRefused,
     KeepUpdate,
     ModelMade,
     Opening,
@@ -27,6 +34,7 @@ from propeller_fl.rounds._events import (
     ShowStatus,
     UpdateArrived,
     UpdateFacts,
+    UpdateOffered,
     UpdateUnreadable,
 )
 from propeller_fl.rounds._rules import refusal
@@ -35,7 +43,8 @@ from propeller_fl.wire import Outcome, Phase, Reason, RoundStatus
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The state of one round. ``accepted`` by proplet, ``refused`` counted by reason."""
+    """The state of one round. ``accepted`` by proplet, ``refused`` counted by reason, ``offered``
+    by proplet: updates whose files are on their way."""
 
     opening: Opening
     phase: Phase = Phase.OPEN
@@ -43,6 +52,7 @@ class Round:
     refused: Mapping[str, int] = field(default_factory=dict)
     outcome: Outcome | None = None
     detail: str = ""
+    offered: Mapping[str, UpdateFacts] = field(default_factory=dict)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -80,6 +90,12 @@ def step(round_: Round, event: Event) -> Transition:
     match event:
         case UpdateArrived(update):
             return _update_arrived(round_, update)
+        case UpdateOffered(update):
+            return _update_offered(round_, update)
+        case FileArrived(proplet_id, sha256):
+            return _file_arrived(round_, proplet_id, sha256)
+        case FileRefused(proplet_id, sha256, reason, detail):
+            return _file_refused(round_, proplet_id, sha256, reason, detail)
         case UpdateUnreadable(proplet_id, sha256, reason, detail):
             return _refuse(round_, proplet_id, sha256, reason, detail)
         case ClockTicked(now_s):
@@ -94,10 +110,50 @@ def resume(round_: Round) -> Transition:
     """What a round found in the store after a restart still wants done."""
     if round_.phase is Phase.AGGREGATING:
         return Transition(round_, (_aggregate(round_), ShowStatus()))
-    return Transition(round_, (ShowStatus(),))
+    return Transition(round_, (*map(FetchFile, round_.offered.values()), ShowStatus()))
 
 
 def _update_arrived(round_: Round, update: UpdateFacts) -> Transition:
+    return _judge(round_, update) or _accept(round_, update)
+
+
+def _update_offered(round_: Round, update: UpdateFacts) -> Transition:
+    judged = _judge(round_, update)
+    if judged is not None:
+        return judged
+    before = round_.offered.get(update.proplet_id)
+    if before is not None and before.sha256 == update.sha256:
+        return Transition(round_)  # it is answered when its file is here
+    # nothing was promised about another one that it may have offered before
+    now = replace(round_, offered={**round_.offered, update.proplet_id: update})
+    return Transition(now, (FetchFile(update),))
+
+
+def _file_arrived(round_: Round, proplet_id: str, sha256: str) -> Transition:
+    update = round_.offered.get(proplet_id)
+    if round_.phase is not Phase.OPEN or update is None or update.sha256 != sha256:
+        return Transition(round_)
+    return _accept(_without(round_, proplet_id), update)
+
+
+def _file_refused(
+    round_: Round, proplet_id: str, sha256: str, reason: str, detail: str
+) -> Transition:
+    update = round_.offered.get(proplet_id)
+    if update is None or update.sha256 != sha256:
+        return Transition(round_)
+    now = _without(round_, proplet_id)
+    refused = _refuse(now, proplet_id, sha256, reason, detail)
+    return Transition(refused.round, (DropFile(proplet_id), *refused.effects))
+
+
+def _without(round_: Round, proplet_id: str) -> Round:
+    offered = {other: update for other, update in round_.offered.items() if other != proplet_id}
+    return replace(round_, offered=offered)
+
+
+def _judge(round_: Round, update: UpdateFacts) -> Transition | None:
+    """What comes of an update that cannot be accepted."""
     kept = round_.accepted.get(update.proplet_id)
     if kept is not None:
         if kept.sha256 == update.sha256:  # sent again because our answer was lost
@@ -110,7 +166,10 @@ def _update_arrived(round_: Round, update: UpdateFacts) -> Transition:
     refused = refusal(round_.opening, update)
     if refused is not None:
         return _refuse(round_, update.proplet_id, update.sha256, *refused)
+    return None
 
+
+def _accept(round_: Round, update: UpdateFacts) -> Transition:
     receipt = Receipt(update.sha256, update.num_samples, update.size_bytes)
     accepted = {**round_.accepted, update.proplet_id: receipt}
     now = replace(round_, accepted=accepted)
@@ -123,17 +182,32 @@ def _update_arrived(round_: Round, update: UpdateFacts) -> Transition:
 def _clock_ticked(round_: Round, now_s: float) -> Transition:
     if round_.phase is not Phase.OPEN or now_s < round_.opening.deadline_at_s:
         return Transition(round_)
+    detail = "its file had not come whole at the deadline of the round"
+    round_, given_up = _give_up_offers(round_, Reason.INCOMPLETE, detail)
     count, needed = len(round_.accepted), round_.opening.start.min_updates
     if count >= needed:
-        return _start_aggregation(round_, Outcome.TIMEOUT)
-    return _fail(round_, f"{count} of at least {needed} updates at the deadline")
+        return _start_aggregation(round_, Outcome.TIMEOUT, given_up)
+    failed = _fail(round_, f"{count} of at least {needed} updates at the deadline")
+    return Transition(failed.round, (*given_up, *failed.effects))
 
 
 def _start_aggregation(
     round_: Round, outcome: Outcome, before: tuple[Effect, ...] = ()
 ) -> Transition:
+    detail = "the round has enough updates, and its file had not come whole"
+    round_, given_up = _give_up_offers(round_, Reason.ROUND_CLOSED, detail)
     now = replace(round_, phase=Phase.AGGREGATING, outcome=outcome)
-    return Transition(now, (*before, _aggregate(now), ShowStatus()))
+    return Transition(now, (*before, *given_up, _aggregate(now), ShowStatus()))
+
+
+def _give_up_offers(round_: Round, reason: Reason, detail: str) -> tuple[Round, tuple[Effect, ...]]:
+    """Refuse all whose files are still on their way."""
+    effects: list[Effect] = []
+    for proplet_id, update in round_.offered.items():
+        refused = _file_refused(round_, proplet_id, update.sha256, reason, detail)
+        round_ = refused.round
+        effects += refused.effects
+    return round_, tuple(effects)
 
 
 def _aggregate(round_: Round) -> Aggregate:

@@ -25,6 +25,12 @@ def refusal(opening: Opening, update: UpdateFacts) -> tuple[str, str] | None:
         )
     if update.num_samples <= 0:
         return Reason.BAD_NUM_SAMPLES, f"num_samples is {update.num_samples}"
+    if start.mode is Mode.TRAIN and update.in_parts != opening.in_parts:
+        ways = ("one document", "a manifest and parts")
+        return (
+            Reason.BAD_FIELD,
+            f"it comes as {ways[update.in_parts]}, and the model as {ways[opening.in_parts]}",
+        )
     try:
         check_shapes(update.shapes, opening.base_shapes if start.mode is Mode.TRAIN else {})
     except TensorError as err:

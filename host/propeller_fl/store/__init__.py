@@ -37,14 +37,24 @@ from propeller_fl.store._rounds import (
 )
 from propeller_fl.store._rounds_pruning import PruneBudget
 from propeller_fl.store._rounds_updates import KeptUpdates
+from propeller_fl.store._update_files import (
+    Columns,
+    ModelFile,
+    UpdateFileRows,
+    UpdateFiles,
+    facts_of,
+)
+from propeller_fl.store._vector_file import VectorFile, write_vector
 
 __all__ = [
+    "Columns",
     "KeptState",
     "KeptUpdate",
     "KeptUpdates",
     "KnownRound",
     "LaunchState",
     "LaunchStore",
+    "ModelFile",
     "ModelFormat",
     "ModelsDir",
     "ModelsReport",
@@ -54,6 +64,9 @@ __all__ = [
     "SavedLaunch",
     "StoredModel",
     "StoryLine",
+    "UpdateFileRows",
+    "UpdateFiles",
+    "VectorFile",
     "check_file",
     "check_finite",
     "check_launches",
@@ -61,6 +74,7 @@ __all__ = [
     "check_rounds",
     "convert",
     "copy_durably",
+    "facts_of",
     "is_document",
     "made_models",
     "manifest_of_file",
@@ -70,4 +84,5 @@ __all__ = [
     "shapes_in_file",
     "tensor_bytes",
     "write_large",
+    "write_vector",
 ]

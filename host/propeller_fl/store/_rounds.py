@@ -29,6 +29,7 @@ from propeller_fl.store._rounds_pruning import (
 )
 from propeller_fl.store._rounds_schema import MIGRATIONS, SCHEMA, VERSION
 from propeller_fl.store._rounds_updates import KeptUpdates
+from propeller_fl.store._update_files import UpdateFileRows
 from propeller_fl.wire import (
     Outcome,
     Phase,
@@ -97,6 +98,7 @@ class RoundStore:
 
     def __init__(self, database: Path | sqlite3.Connection) -> None:
         self._db = Database(database, SCHEMA, VERSION, MIGRATIONS)
+        self.files = UpdateFileRows(self._db)
 
     def close(self) -> None:
         """Nothing may be called afterwards."""
@@ -112,12 +114,13 @@ class RoundStore:
         """Add a round; its id must be new."""
         self._db.execute(
             "INSERT INTO rounds"
-            " (round_id, start, base_shapes, base_sha256, opened_at_s, phase, detail)"
-            " VALUES (?, ?, ?, ?, ?, ?, '')",
+            " (round_id, start, base_shapes, base_sha256, in_parts, opened_at_s, phase, detail)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, '')",
             opening.start.round_id,
             opening.start.encode().decode(),
             json.dumps(dict(opening.base_shapes)),
             opening.base_sha256,
+            int(opening.in_parts),
             opening.opened_at_s,
             Phase.OPEN.value,
         )
@@ -144,13 +147,13 @@ class RoundStore:
     def load_round(self, round_id: str) -> Round | None:
         """The round with all that counted in it, or ``None``."""
         row = self._db.execute(
-            "SELECT start, base_shapes, base_sha256, opened_at_s, phase, outcome, detail"
+            "SELECT start, base_shapes, base_sha256, in_parts, opened_at_s, phase, outcome, detail"
             " FROM kept_rounds WHERE round_id = ?",
             round_id,
         ).fetchone()
         if row is None:
             return None
-        start, base_shapes, base_sha256, opened_at_s, phase, outcome, detail = row
+        start, base_shapes, base_sha256, in_parts, opened_at_s, phase, outcome, detail = row
         accepted = self._db.rows(
             "SELECT proplet_id, sha256, num_samples, size_bytes FROM updates WHERE round_id = ?"
             " ORDER BY received_at_s, proplet_id",
@@ -161,13 +164,16 @@ class RoundStore:
         )
         shapes: Shapes = {name: tuple(shape) for name, shape in json.loads(base_shapes).items()}
         return Round(
-            Opening(RoundStart.decode(start.encode()), opened_at_s, shapes, base_sha256),
+            Opening(
+                RoundStart.decode(start.encode()), opened_at_s, shapes, base_sha256, bool(in_parts)
+            ),
             phase=Phase(phase),
             accepted={
                 str(proplet): Receipt(str(sha256), cast(int, samples), cast(int, size_bytes))
                 for proplet, sha256, samples, size_bytes in accepted
             },
             refused={str(reason): cast(int, count) for reason, count in refused},
+            offered=self.files.offered(round_id) if in_parts else {},
             outcome=Outcome(outcome) if outcome else None,
             detail=detail,
         )

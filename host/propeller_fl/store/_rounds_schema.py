@@ -3,6 +3,9 @@
 ``updates`` has row ids, so that a part of a vector can be read without the rest of it.
 What a strategy remembers belongs to a model and goes with it.
 
+``update_files`` are the updates that are files: offered, or ``whole`` and accepted, until their
+round ends. ``model_files`` are the models made of them, until the model server has them.
+
 ``ended_no`` counts the rounds in the order they ended, and is NULL in one that has not. A round is
 in ``pruned_rounds`` from the moment its record begins to go; its id stays there for good.
 """
@@ -13,7 +16,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 _PRUNING: Final = """
 CREATE UNIQUE INDEX rounds_by_end ON rounds (ended_no);
@@ -40,11 +43,21 @@ CREATE TABLE strategy_arrays (
     array BLOB NOT NULL, UNIQUE (uri, name))
 """
 
+_FILES: Final = """
+CREATE TABLE update_files (
+    round_id TEXT NOT NULL REFERENCES rounds, proplet_id TEXT NOT NULL, sha256 TEXT NOT NULL,
+    document BLOB NOT NULL, whole INTEGER NOT NULL,
+    PRIMARY KEY (round_id, proplet_id)) WITHOUT ROWID;
+CREATE TABLE model_files (
+    uri TEXT PRIMARY KEY, round_id TEXT NOT NULL, manifest BLOB NOT NULL) WITHOUT ROWID
+"""
+
 SCHEMA: Final = f"""
 CREATE TABLE rounds (
     round_id TEXT PRIMARY KEY, start TEXT NOT NULL, base_shapes TEXT NOT NULL,
     opened_at_s REAL NOT NULL, phase TEXT NOT NULL, outcome TEXT, detail TEXT NOT NULL,
-    complete TEXT, ended_no INTEGER, base_sha256 TEXT NOT NULL DEFAULT '');
+    complete TEXT, ended_no INTEGER, base_sha256 TEXT NOT NULL DEFAULT '',
+    in_parts INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX rounds_by_phase ON rounds (phase);
 {_UPDATES};
 CREATE TABLE refusals (
@@ -59,7 +72,8 @@ CREATE TABLE outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL,
     retain INTEGER NOT NULL);
 {_PRUNING};
-{_STATES}
+{_STATES};
+{_FILES}
 """
 
 MIGRATIONS: Final[Mapping[int, str]] = MappingProxyType(
@@ -79,6 +93,10 @@ ALTER TABLE updates RENAME TO updates_2;
 INSERT INTO updates SELECT * FROM updates_2;
 DROP TABLE updates_2;
 {_STATES}
+""",
+        3: f"""
+ALTER TABLE rounds ADD COLUMN in_parts INTEGER NOT NULL DEFAULT 0;
+{_FILES}
 """,
     }
 )

@@ -26,6 +26,7 @@ class KeptUpdates:
         self._db = db
         self._round_id = round_id
         self._size = size
+        self.size = size
         rows = db.rows(
             "SELECT rowid, num_samples FROM updates WHERE round_id = ? ORDER BY proplet_id",
             round_id,

@@ -62,6 +62,8 @@ from propeller_fl.wire._topics import (
     model_version,
     part_sha256,
 )
+from propeller_fl.wire._update_index import UpdateIndex, index_update
+from propeller_fl.wire._update_manifest import UpdateManifest
 
 __all__ = [
     "MAX_CHUNKS",
@@ -102,6 +104,8 @@ __all__ = [
     "Update",
     "UpdateAck",
     "UpdateFormat",
+    "UpdateIndex",
+    "UpdateManifest",
     "UpdateSender",
     "check_id",
     "check_model_uri",
@@ -116,6 +120,7 @@ __all__ = [
     "format_of",
     "image_sha256",
     "image_uri",
+    "index_update",
     "is_sha256",
     "model_uri",
     "model_version",

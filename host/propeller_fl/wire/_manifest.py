@@ -49,7 +49,12 @@ class Manifest:
         if not isinstance(document.get(_MEMBER), dict):
             return None  # a tensor of that name
         version = Fields(document).integer("version", low=0, high=10**18 - 1)
-        fields = Fields(document[_MEMBER])
+        return cls.parse(document[_MEMBER], version)
+
+    @classmethod
+    def parse(cls, member: dict[str, Any], version: int) -> Manifest:
+        """The manifest in the member of a document. Raises :class:`MessageError`."""
+        fields = Fields(member)
         if fields.text("format", max_chars=32) != _FORMAT:
             raise _bad("manifest.format", "is another", f"{_FORMAT!r} is what is read")
         manifest = cls(
@@ -69,18 +74,19 @@ class Manifest:
 
     def encode(self) -> bytes:
         """The document that is published for the model, always the same bytes."""
-        document = {
-            "version": self.version,
-            _MEMBER: {
-                "format": _FORMAT,
-                "size_bytes": self.size_bytes,
-                "sha256": self.sha256,
-                "part_bytes": self.part_bytes,
-                "tensors": {name: list(shape) for name, shape in self.shapes.items()},
-                "parts": list(self.parts),
-            },
-        }
+        document = {"version": self.version, _MEMBER: self.member()}
         return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def member(self) -> dict[str, Any]:
+        """What stands in a document under ``manifest``."""
+        return {
+            "format": _FORMAT,
+            "size_bytes": self.size_bytes,
+            "sha256": self.sha256,
+            "part_bytes": self.part_bytes,
+            "tensors": {name: list(shape) for name, shape in self.shapes.items()},
+            "parts": list(self.parts),
+        }
 
     def place(self, index: int) -> range:
         """Which bytes of the file a part is."""

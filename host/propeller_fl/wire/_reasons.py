@@ -31,3 +31,4 @@ class Reason(StrEnum):
     NOT_FINITE = "not_finite"
     BAD_NUM_SAMPLES = "bad_num_samples"
     IDENTITY = "identity"
+    INCOMPLETE = "incomplete"

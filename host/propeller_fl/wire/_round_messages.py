@@ -166,7 +166,7 @@ class Update:
             round_id=fields.id("round_id"),
             proplet_id=fields.id("proplet_id", ""),
             base_model_uri=fields.text("base_model_uri", max_chars=256),
-            num_samples=_num_samples(fields),
+            num_samples=num_samples_of(fields),
             metrics=fields.scalars("metrics"),
             tensors=decode_tensors(whole, "update", empty=True),
             deltas=deltas,
@@ -436,7 +436,7 @@ def _participants(values: list[Any]) -> tuple[str, ...]:
     return tuple(seen)
 
 
-def _num_samples(fields: Fields) -> int:
+def num_samples_of(fields: Fields) -> int:
     try:
         return fields.integer("num_samples", low=1, high=MAX_SAMPLES)
     except MessageError as err:
