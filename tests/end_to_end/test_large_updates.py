@@ -3,6 +3,8 @@ message."""
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from propeller_fl.link import BrokerSettings
 from propeller_fl.wire import Manifest, UpdateManifest
 from tests.support.brokers import MOSQUITTO_DURABLE, RunningBroker, embedded_broker, mosquitto
 from tests.support.peers import peer_at
+from tests.support.services import Service, running
 from tests.support.wait import wait_until
 
 from .large_rounds import (
@@ -91,3 +94,76 @@ def test_a_model_in_parts_is_trained_to_the_same_bits(
 
 def files_under(directory: Path) -> list[Path]:
     return [path for path in directory.rglob("*") if path.is_file()]
+
+
+def test_a_killed_coordinator_and_a_killed_proplet_go_on(tmp_path: Path, image: Path) -> None:
+    """Parts are small here, so that there are many, and time to be killed among them."""
+    model = tmp_path / "large.safetensors"
+    data = make_data(tmp_path / "data", len(make_model(model, 6)))
+    wanted, _ = expected(image, model, data, "r-1")
+    with embedded_broker(tmp_path) as broker:
+        large = ["large.above_bytes=1048576", "large.part_bytes=8192"]
+        own = {
+            "model-server": [f"model_server.initial_model={model}"],
+            "coordinator": [],
+            "manager": [],
+            "first": ["proplet.ids=proplet-1,proplet-2", f"proplet.data={tmp_path / 'data'}"],
+            "last": ["proplet.ids=proplet-3", f"proplet.data={tmp_path / 'data'}"],
+        }
+        ours = {
+            name: Service(
+                tmp_path / name,
+                broker.address,
+                "proplet" if name in ("first", "last") else name,
+                settings=[*large, *settings],
+            )
+            for name, settings in own.items()
+        }
+        coordinator, last = ours["coordinator"], ours.pop("last")
+        updates = tmp_path / "coordinator" / "coordinator" / "large" / "updates" / "r-1"
+        with running(*ours.values()), peer_at(broker.address) as peer:
+            begin(peer, image)
+            wait_until(lambda: started(updates), 120, "an update is on its way")
+            coordinator.stop(signal.SIGKILL)
+            there = {path.stem: filled(path) for path in updates.glob("*.part")}
+            coordinator.forget_log()
+            coordinator.start()
+            coordinator.wait_ready()
+            with running(last):
+                wait_until(
+                    lambda: (updates / "proplet-3.part").exists() or peer.heard(COMPLETE),
+                    120,
+                    "the last update is on its way",
+                )
+                last.stop(signal.SIGKILL)
+                last.start()
+                complete = peer.wait_for(COMPLETE, timeout_s=240)
+            assert (complete["status"], complete["num_updates"]) == ("complete", 3), complete
+            peer.wait_for_bytes("fl/models/global_model_v1", timeout_s=120)
+        made = numbers_in(tmp_path / "model-server" / "models" / "global_model_v1.safetensors")
+        assert made.tobytes() == wanted.tobytes()
+        for proplet, share in there.items():
+            said = rf"update of {proplet} in round r-1: (\d+) of (\d+) parts are missing"
+            found = re.search(said, coordinator.log)
+            assert found, coordinator.log
+            missing, parts = map(int, found.groups())
+            assert missing <= parts * (1 - share) + 1
+
+
+COMPLETE = "fl/rounds/r-1/complete"
+
+
+def started(updates: Path) -> bool:
+    return any(filled(path) > 0.1 for path in updates.glob("*.part")) or any(
+        updates.glob("*.safetensors")
+    )
+
+
+def filled(path: Path) -> float:
+    """The share of a file's parts that are there; less where one of them has just been renamed."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return 0.0
+    parts = range(0, len(data), 8192)
+    return sum(any(data[start : start + 64]) for start in parts) / max(1, len(parts))
