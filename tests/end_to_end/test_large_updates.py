@@ -103,6 +103,7 @@ def test_a_killed_coordinator_and_a_killed_proplet_go_on(tmp_path: Path, image: 
     wanted, _ = expected(image, model, data, "r-1")
     with embedded_broker(tmp_path) as broker:
         large = ["large.above_bytes=1048576", "large.part_bytes=8192"]
+        large += ["large.max_model_bytes=67108864"]
         own = {
             "model-server": [f"model_server.initial_model={model}"],
             "coordinator": [],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from propeller_fl.coordinator._collecting import FETCHES, Collecting, Job
 from propeller_fl.coordinator._coordinator import Coordinator
 from propeller_fl.coordinator._engine import ENDED_SAID_AGAIN, Engine
+from propeller_fl.coordinator._file_keeper import FileEnded, FileKeeper, ModelEnded
 from propeller_fl.coordinator._outgoing import (
     Ack,
     Collect,
@@ -22,17 +24,23 @@ from propeller_fl.coordinator._starts import MAX_OPEN, MAX_OPEN_PARTICIPANTS, MA
 
 __all__ = [
     "ENDED_SAID_AGAIN",
+    "FETCHES",
     "MAX_METRICS",
     "MAX_OPEN",
     "MAX_OPEN_PARTICIPANTS",
     "MAX_WAITING",
     "Ack",
     "Collect",
+    "Collecting",
     "Coordinator",
     "Discard",
     "DropModel",
     "Engine",
+    "FileEnded",
+    "FileKeeper",
+    "Job",
     "MakeModel",
+    "ModelEnded",
     "Outgoing",
     "Publish",
     "ServeModel",
