@@ -3,8 +3,10 @@ message."""
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from .large_rounds import (
     make_model,
     numbers_in,
 )
+from .test_large import MODEL_MIB, MOST_ANONYMOUS, Memory
 
 pytest.importorskip("ziglang", reason="no compiler for Wasm: pip install 'propeller-fl[client]'")
 
@@ -99,10 +102,10 @@ def files_under(directory: Path) -> list[Path]:
 def test_a_killed_coordinator_and_a_killed_proplet_go_on(tmp_path: Path, image: Path) -> None:
     """Parts are small here, so that there are many, and time to be killed among them."""
     model = tmp_path / "large.safetensors"
-    data = make_data(tmp_path / "data", len(make_model(model, 6)))
+    data = make_data(tmp_path / "data", len(make_model(model, 3)))
     wanted, _ = expected(image, model, data, "r-1")
     with embedded_broker(tmp_path) as broker:
-        large = ["large.above_bytes=1048576", "large.part_bytes=8192"]
+        large = ["large.above_bytes=1048576", "large.part_bytes=16384"]
         large += ["large.max_model_bytes=67108864"]
         own = {
             "model-server": [f"model_server.initial_model={model}"],
@@ -166,5 +169,39 @@ def filled(path: Path) -> float:
         data = path.read_bytes()
     except FileNotFoundError:
         return 0.0
-    parts = range(0, len(data), 8192)
+    parts = range(0, len(data), 16384)
     return sum(any(data[start : start + 64]) for start in parts) / max(1, len(parts))
+
+
+@pytest.mark.skipif(
+    "PROPELLER_LARGE_MIB" not in os.environ,
+    reason="takes minutes: PROPELLER_LARGE_MIB=64 pytest tests/end_to_end -s -k trained",
+)
+@pytest.mark.timeout(3000)
+def test_a_model_is_trained_in_constant_memory(tmp_path: Path, image: Path) -> None:
+    model = tmp_path / "large.safetensors"
+    make_data(tmp_path / "data", len(make_model(model, MODEL_MIB)))
+    settings = BrokerSettings(redeliver_after_s=1.0, max_payload_bytes=PACKET_BYTES)
+    with embedded_broker(tmp_path, settings) as broker:
+        own = {
+            "model-server": [f"model_server.initial_model={model}"],
+            "coordinator": [],
+            "manager": [],
+            "proplet": [f"proplet.data={tmp_path / 'data'}", "proplet.wall_time_s=900"],
+        }
+        ours = [
+            Service(tmp_path / name, broker.address, name, settings=["large.above_bytes=1", *more])
+            for name, more in own.items()
+        ]
+        memory = Memory()
+        began = time.monotonic()
+        with memory.of(*ours), running(*ours), peer_at(broker.address) as peer:
+            begin(peer, image, timeout_s=2500)
+            complete = peer.wait_for(COMPLETE, timeout_s=2500)
+            assert (complete["status"], complete["num_updates"]) == ("complete", 3), complete
+            print(f"complete after {time.monotonic() - began:.0f} s")
+            peer.wait_for_bytes("fl/models/global_model_v1", timeout_s=600)
+            print(f"published after {time.monotonic() - began:.0f} s")
+        print({name: f"{most / 2**20:.0f} MiB" for name, most in memory.most.items()})
+        assert len(memory.most) == len(ours)
+        assert max(memory.most.values()) < MOST_ANONYMOUS, memory.most

@@ -10,15 +10,20 @@ from pathlib import Path
 import pytest
 
 from propeller_fl.errors import DamagedStoreError, StoreError
+from propeller_fl.rounds import Opening
 from propeller_fl.store import (
+    FilesReport,
     LaunchStore,
     ModelsDir,
     RoundStore,
     check_launches,
     check_models,
     check_rounds,
+    check_update_files,
+    facts_of,
     made_models,
 )
+from propeller_fl.wire import Manifest, RoundStart, UpdateManifest
 
 MODEL = b'{"w":[1.0],"version":%d}'
 CBOR = b"\xa2\x61w\x81\xf9\x3c\x00\x67version\x02"
@@ -119,3 +124,22 @@ def test_what_is_worth_a_word(models: Path) -> None:
 def test_no_directory(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be read"):
         check_models(tmp_path / "nowhere", {})
+
+
+def test_the_files_of_updates_that_should_be_there(tmp_path: Path) -> None:
+    path, files = tmp_path / "rounds.db", tmp_path / "large"
+    update = UpdateManifest(
+        "r-1", "a", "fl/models/global_model_v0", 1, {},
+        Manifest(0, 100, "f" * 64, 4096, ("a" * 64,), {"w": (3,)}),
+    )  # fmt: skip
+    start = RoundStart("r-1", update.base_model_uri, "builtin:linear", ("a",), {}, 1, 30.0)
+    with closing(RoundStore(path)) as store, store.transaction():
+        store.open_round(Opening(start, 1.0, {"w": (3,)}, "", in_parts=True))
+        store.files.offer(facts_of(update, "d" * 64), update.encode())
+        store.files.set_whole("r-1", "a")
+    whole = files / "updates" / "r-1" / "a.safetensors"
+    assert check_update_files(path, files) == FilesReport(1, (str(whole),), ())
+    whole.parent.mkdir(parents=True)
+    whole.touch()
+    (files / "updates" / "r-0").mkdir()
+    assert check_update_files(path, files) == FilesReport(1, (), (str(files / "updates" / "r-0"),))

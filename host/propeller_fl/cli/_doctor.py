@@ -24,7 +24,13 @@ from propeller_fl.deployment import login
 from propeller_fl.errors import DamagedStoreError, PropellerError, StoreError
 from propeller_fl.link import Finding, probe_broker
 from propeller_fl.log import printable
-from propeller_fl.store import check_launches, check_models, check_rounds, made_models
+from propeller_fl.store import (
+    check_launches,
+    check_models,
+    check_rounds,
+    check_update_files,
+    made_models,
+)
 
 _STORES: Final[tuple[tuple[str, str, Callable[[Path], str]], ...]] = (
     ("coordinator", "rounds.db", check_rounds),
@@ -83,7 +89,31 @@ def _stores(settings: Settings) -> Iterator[Finding]:
             yield _error(service, err)
         except OSError as err:
             yield Finding("error", service, f"{path} cannot be read: {err.strerror}")
+    yield from _update_files(settings)
     yield from _models(settings)
+
+
+def _update_files(settings: Settings) -> Iterator[Finding]:
+    directory = settings.data_dir / "coordinator"
+    database = directory / "rounds.db"
+    try:
+        if not database.exists():
+            return
+        report = check_update_files(database, directory / "large")
+    except (PropellerError, OSError):
+        return  # the database has a finding of its own
+    for file in report.gone:
+        hint = "the round fails, or the model cannot be had from here: start it again"
+        yield Finding("error", "update files", f"{file} is gone", hint)
+    if report.leftovers:
+        yield Finding(
+            "warning",
+            "update files",
+            f"{len(report.leftovers)} are left of rounds that have ended: {report.leftovers[0]}",
+            "the coordinator removes them when it is done with them, or when it starts",
+        )
+    if report.files and not report.gone:
+        yield Finding("ok", "update files", f"{report.files} in {directory / 'large'}")
 
 
 def _models(settings: Settings) -> Iterator[Finding]:

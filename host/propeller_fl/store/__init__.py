@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from propeller_fl.store._check import (
+    FilesReport,
     ModelsReport,
     check_launches,
     check_models,
     check_rounds,
+    check_update_files,
     made_models,
 )
 from propeller_fl.store._database import open_to_read
@@ -48,6 +50,7 @@ from propeller_fl.store._vector_file import VectorFile, write_vector
 
 __all__ = [
     "Columns",
+    "FilesReport",
     "KeptState",
     "KeptUpdate",
     "KeptUpdates",
@@ -72,6 +75,7 @@ __all__ = [
     "check_launches",
     "check_models",
     "check_rounds",
+    "check_update_files",
     "convert",
     "copy_durably",
     "facts_of",

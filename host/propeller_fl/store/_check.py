@@ -26,6 +26,7 @@ from propeller_fl.store._models_dir import (
     read_document,
 )
 from propeller_fl.store._rounds_schema import VERSION as ROUNDS_VERSION
+from propeller_fl.store._update_files import UpdateFiles
 from propeller_fl.wire import Manifest, format_of
 
 _COUNTED: Final = ("rounds", "updates", "models", "strategy_states", "launches", "proplets")
@@ -40,6 +41,16 @@ class ModelsReport:
     models: int
     faults: tuple[tuple[str, str], ...]
     notes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FilesReport:
+    """How many files of updates and models a coordinator should have, which of them are gone, and
+    which are left of rounds that have ended."""
+
+    files: int
+    gone: tuple[str, ...]
+    leftovers: tuple[str, ...]
 
 
 def check_rounds(path: Path) -> str:
@@ -64,6 +75,25 @@ def made_models(path: Path) -> dict[int, str]:
             " WHERE version IS NOT NULL AND round_id IS NOT NULL ORDER BY version"
         )
         return dict(rows.fetchall())
+
+
+def check_update_files(path: Path, directory: Path) -> FilesReport:
+    """Look for the files that a coordinator's database names. Raises as above."""
+    with store_errors(path), contextlib.closing(open_to_read(path)) as db:
+        [found] = db.execute("PRAGMA user_version").fetchone()
+        if found != ROUNDS_VERSION:
+            return FilesReport(0, (), ())
+        whole = db.execute("SELECT round_id, proplet_id FROM update_files WHERE whole").fetchall()
+        models = [name for [name] in db.execute("SELECT round_id FROM model_files")]
+        rounds = db.execute("SELECT round_id FROM rounds WHERE ended_no IS NULL AND in_parts")
+        open_rounds = [name for [name] in rounds]
+    files = UpdateFiles(directory)
+    wanted = [files.update(*key) for key in whole] + [files.model(name) for name in models]
+    return FilesReport(
+        len(wanted),
+        tuple(str(file) for file in wanted if not file.exists()),
+        tuple(map(str, files.leftovers(models, open_rounds))),
+    )
 
 
 def check_models(directory: Path, made: Mapping[int, str]) -> ModelsReport:

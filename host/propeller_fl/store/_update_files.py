@@ -10,7 +10,7 @@ In the coordinator's database stands which files there must be; a file without a
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -174,17 +174,18 @@ class UpdateFiles:
     def remove_model(self, round_id: str) -> None:
         _remove(self.model(round_id))
 
-    def leftovers(self, rows: UpdateFileRows, open_rounds: Sequence[str]) -> list[Path]:
-        """Files and folders that nothing in the database stands for."""
+    def leftovers(self, models: Iterable[str], open_rounds: Sequence[str]) -> list[Path]:
+        """Files and folders that nothing in the database stands for: neither the rounds of which
+        the model is served, nor those that are open."""
         known = {self._round(round_id) for round_id in open_rounds}
-        known |= {self.model(model.round_id) for model in rows.models()}
+        known |= {self.model(round_id) for round_id in models}
         known |= {self.model(round_id) for round_id in open_rounds}  # made, and not yet said
         found = [*self._directory.glob("updates/*"), *self._directory.glob("models/*")]
         return [path for path in found if path not in known]
 
     def remove_leftovers(self, rows: UpdateFileRows, open_rounds: Sequence[str]) -> int:
         """Returns how many there were."""
-        found = self.leftovers(rows, open_rounds)
+        found = self.leftovers([model.round_id for model in rows.models()], open_rounds)
         for path in found:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
