@@ -32,7 +32,9 @@ from propeller_fl.wire import Manifest, Reason, Topics
 
 _log = logging.getLogger(__name__)
 
-_PATIENCE_S: Final = 30.0  # without a part, until another fetch gets its turn
+# Without a part, until another fetch gets its turn. A fetch asks ever less often and begins anew
+# after this, so a proplet that has come back is asked soon.
+_PATIENCE_S: Final = 10.0
 _RETRY_DISK_S: Final = 1.0
 _SETTING: Final = "data_dir"
 
@@ -208,7 +210,11 @@ class FileKeeper:
         except MessageError as err:
             reason = Reason(err.reason) if err.reason in list(Reason) else Reason.UNDECODABLE
             return _FetchEnded(job, reason, str(err))
-        except (LinkError, StoreError, OSError) as err:
+        except LinkError as err:
+            extra = {"round_id": round_id, "proplet_id": proplet_id}
+            _log.info("the file of an update is tried again: %s", err.args[0], extra=extra)
+            return _FetchEnded(job, again=True)
+        except (StoreError, OSError) as err:
             _log.warning("%s", err, extra={"round_id": round_id, "proplet_id": proplet_id})
             return _FetchEnded(job, again=True)
         except Exception as err:
