@@ -134,6 +134,16 @@ def test_updates_come_as_the_model_does() -> None:
         assert refusal.reason == Reason.BAD_FIELD
 
 
+def test_a_file_is_hardly_larger_than_its_numbers() -> None:
+    """Room is made for it before a byte of it is known."""
+    [refusal] = [
+        e
+        for e in step(OPEN, UpdateOffered(offer(size_bytes=1 << 40))).effects
+        if isinstance(e, RecordRefusal)
+    ]
+    assert refusal.reason == Reason.TOO_LARGE
+
+
 def test_an_evaluation_of_a_model_in_parts_is_one_document() -> None:
     start = replace(START, mode=Mode.EVALUATE)
     evaluated = Round(replace(OPEN.opening, start=start))

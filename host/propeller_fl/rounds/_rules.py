@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from propeller_fl.errors import TensorError
 from propeller_fl.rounds._events import Opening, UpdateFacts
-from propeller_fl.wire import Mode, Reason, check_shapes
+from propeller_fl.wire import Mode, Reason, check_shapes, size_of
+
+MAX_HEADER_BYTES: Final = 4 * 1024 * 1024
+"""What a safetensors file has beside its numbers, at most."""
 
 
 def refusal(opening: Opening, update: UpdateFacts) -> tuple[str, str] | None:
@@ -35,4 +40,11 @@ def refusal(opening: Opening, update: UpdateFacts) -> tuple[str, str] | None:
         check_shapes(update.shapes, opening.base_shapes if start.mode is Mode.TRAIN else {})
     except TensorError as err:
         return err.reason, str(err)
+    most_bytes = 4 * size_of(update.shapes) + MAX_HEADER_BYTES
+    if update.in_parts and update.size_bytes > most_bytes:
+        return (
+            Reason.TOO_LARGE,
+            f"its file has {update.size_bytes} bytes, and the model's numbers and names take at "
+            f"most {most_bytes}",
+        )
     return None
