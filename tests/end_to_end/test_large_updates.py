@@ -87,7 +87,7 @@ def train(broker: RunningBroker, tmp_path: Path, image: Path, *rounds: str) -> N
             assert not np.array_equal(made, numbers_in(before))  # it has learned something
         offers = map(UpdateManifest.decode, peer.heard("fml/updates"))
         assert {offer.proplet_id for offer in offers if offer} == set(PROPLETS)
-        kept = tmp_path / "state" / "coordinator" / "large"
+        kept = tmp_path / "state" / "coordinator" / "large" / "updates"
         wait_until(lambda: files_under(kept) == [], 60, "the coordinator has removed its files")
         sent = tmp_path / "state" / "proplets" / "updates"
         wait_until(lambda: files_under(sent) == [], 60, "the proplets have removed theirs")
