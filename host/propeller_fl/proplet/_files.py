@@ -25,6 +25,7 @@ MAX_FILES_BYTES = 1 << 30
 
 MAPPED_FROM_BYTES = 1 << 20
 
+_FIRST_PAGES = 4  # of the memory for files: most tasks have less than 256 KiB
 _PIECE_BYTES = 1 << 18  # of a file, on its way into the memory
 
 
@@ -57,10 +58,17 @@ def address_of(memory: wasmtime.Memory, store: wasmtime.Store) -> int:
     return ctypes.addressof(memory.data_ptr(store).contents)
 
 
+def files_memory(store: wasmtime.Store) -> wasmtime.Memory:
+    """A memory for the files of a run, which stays where it is when it grows."""
+    limits = wasmtime.Limits(_FIRST_PAGES, MAX_FILES_BYTES // PAGE_BYTES)
+    return wasmtime.Memory(store, wasmtime.MemoryType(limits))
+
+
 def load_files(
-    store: wasmtime.Store, files: Mapping[str, bytes | Path], start: int
-) -> tuple[wasmtime.Memory, dict[bytes, File]]:
-    """Copy files into a new memory, one after the other from ``start`` on; before it are zeros."""
+    store: wasmtime.Store, memory: wasmtime.Memory, files: Mapping[str, bytes | Path], start: int
+) -> dict[bytes, File]:
+    """Copy files into a new :func:`files_memory`, one after the other from ``start`` on; before it
+    are zeros. No limit of the store's may be in the way."""
     sources: dict[str, tuple[bytes | Path, File]] = {}
     end = start
     for name, content in files.items():
@@ -76,8 +84,9 @@ def load_files(
             f"the files {', '.join(files)} have {end} bytes together, more than {MAX_FILES_BYTES}",
             hint="give the proplet a smaller part of the data",
         )
-    pages = -(-end // PAGE_BYTES)
-    memory = wasmtime.Memory(store, wasmtime.MemoryType(wasmtime.Limits(pages, pages)))
+    more = -(-end // PAGE_BYTES) - _FIRST_PAGES
+    if more > 0:
+        memory.grow(store, more)
     base = address_of(memory, store)
     for content, file in sources.values():
         if isinstance(content, Path) and _is_mapped(content, file.size):
@@ -86,7 +95,7 @@ def load_files(
             file.size = _read_into(content, base + file.start, file.size)
         else:
             ctypes.memmove(base + file.start, content, file.size)
-    return memory, {name.encode(): file for name, (_, file) in sources.items()}
+    return {name.encode(): file for name, (_, file) in sources.items()}
 
 
 def _is_mapped(content: bytes | Path, size: int) -> bool:

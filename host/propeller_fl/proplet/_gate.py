@@ -23,6 +23,7 @@ import wasmtime
 from propeller_fl.proplet._contract import NAMESPACE
 
 T = TypeVar("T")
+Exports = Mapping[str, Any]
 
 MAX_FDS = 12
 """Descriptors are below this: three streams, the directory, and eight open files."""
@@ -257,8 +258,6 @@ _QUICK_WAT = f"""
 class Host(Protocol):
     """What stands behind a gate during one run."""
 
-    files_memory: wasmtime.Memory
-
     def call(self, name: str, args: Sequence[int]) -> int:
         """Answer an import, integers unsigned: an errno, or ``STOP``. Never raises."""
 
@@ -324,42 +323,43 @@ class Gate:
                 _define(linker, name, signature, self._current)
         self._gate = linker.instantiate_pre(_assemble(engine, _gate_wat(signatures)))
 
-    def run(self, store: wasmtime.Store, module: wasmtime.Module, host: Host) -> None:
-        """Run ``module``, whose imports lead through the gate to ``host``, in this thread.
+    def join(
+        self, store: wasmtime.Store, module: wasmtime.Module, files: wasmtime.Memory
+    ) -> Exports:
+        """Instantiate ``module``, its imports led through the gate. None of its functions runs.
 
-        Raises what Wasmtime raises: ``Trap`` also when the host stopped the run, and
-        ``WasmtimeError`` when it could not be started.
+        Raises ``WasmtimeError`` or ``Trap`` when it cannot be instantiated.
+        """
+        # A linker joins instances without a look of Python at each of their exports.
+        linker = wasmtime.Linker(self._engine)
+        linker.define_instance(store, NAMESPACE, self._gate.instantiate(store))
+        instance = linker.instantiate(store, module)
+        if self._quick is not None:
+            linker.define_instance(store, "module", instance)
+            linker.define(store, "host", "files", files)
+            linker.instantiate(store, self._quick)
+        return instance.exports(store)
+
+    def run(self, store: wasmtime.Store, exports: Exports, host: Host) -> None:
+        """Run what :meth:`join` made, with ``host`` behind the gate, in this thread.
+
+        Raises ``Trap``, also when the host stopped the run.
         """
 
-        def call_start(exports: Mapping[str, Any]) -> None:
+        def call_start(exports: Exports) -> None:
             start = exports["_start"]
             assert isinstance(start, wasmtime.Func)  # the contract has been checked
             start(store)
 
-        self.call(store, module, host, call_start)
+        self.call(exports, host, call_start)
 
-    def call(
-        self,
-        store: wasmtime.Store,
-        module: wasmtime.Module,
-        host: Host,
-        use: Callable[[Mapping[str, Any]], T],
-    ) -> T:
+    def call(self, exports: Exports, host: Host, use: Callable[[Exports], T]) -> T:
         """As :meth:`run`, but let ``use`` do what is to be done with the module's exports."""
         self._current.host = host
         try:
-            # A linker joins instances without a look of Python at each of their exports.
-            linker = wasmtime.Linker(self._engine)
-            linker.define_instance(store, NAMESPACE, self._gate.instantiate(store))
-            instance = linker.instantiate(store, module)
-            exports = instance.exports(store)
             memory = exports.get("memory")
             if isinstance(memory, wasmtime.Memory):
                 host.attach(memory)
-            if self._quick is not None:
-                linker.define_instance(store, "module", instance)
-                linker.define(store, "host", "files", host.files_memory)
-                linker.instantiate(store, self._quick)
             return use(exports)
         finally:
             del self._current.host

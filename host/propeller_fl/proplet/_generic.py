@@ -45,6 +45,7 @@ from propeller_fl.errors import (
 )
 from propeller_fl.proplet._contract import MAX_IMAGE_BYTES, NAMESPACE, Contract
 from propeller_fl.proplet._engine import new_runtime_engine
+from propeller_fl.proplet._files import files_memory
 from propeller_fl.proplet._gate import STOP, Gate
 from propeller_fl.proplet._wasi import WasiRun
 from propeller_fl.proplet._wasm import WasmFormatError, WasmModule, read_module
@@ -169,7 +170,8 @@ class GenericRuns:
         output_bytes = _DAEMON_OUTPUT_BYTES if call.daemon else self._output_bytes
         timer = None if call.daemon else threading.Timer(self._wall_time_s, stop.expire)
         with wasmtime.Store(engine) as store:
-            wasi = _GenericWasi(store, call, output_bytes, stop.wanted)
+            files = files_memory(store)  # there are none, but for the tables of the gate
+            wasi = _GenericWasi(store, files, call, output_bytes, stop.wanted)
             store.set_limits(memory_size=self._memory_bytes, table_elements=1 << 16, instances=3)
             store.set_fuel(_ENDLESS if call.daemon else self._fuel)
             store.set_epoch_deadline(1)
@@ -179,7 +181,7 @@ class GenericRuns:
                 timer.start()
             results = ""
             try:
-                results = gate.call(store, code, wasi, _caller(store, call))
+                results = gate.call(gate.join(store, code, files), wasi, _caller(store, call))
             except wasmtime.Trap as trap:
                 self._judge(trap, wasi, call, stop)
             except wasmtime.WasmtimeError as error:
@@ -378,9 +380,14 @@ class _GenericWasi(WasiRun):
     answered with NOSYS."""
 
     def __init__(
-        self, store: wasmtime.Store, call: _Call, output_bytes: int, stop: threading.Event
+        self,
+        store: wasmtime.Store,
+        files: wasmtime.Memory,
+        call: _Call,
+        output_bytes: int,
+        stop: threading.Event,
     ) -> None:
-        super().__init__(store, call.env, {}, output_bytes)
+        super().__init__(store, files, call.env, {}, output_bytes)
         self._fd_close(_DIRECTORY_FD)  # there is none
         self._argv = [arg.encode(errors="replace") + b"\0" for arg in call.argv]
         self._kept_bytes = output_bytes if call.daemon else 0

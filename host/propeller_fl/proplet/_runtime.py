@@ -31,13 +31,15 @@ from propeller_fl.proplet._cache import CompileCache
 from propeller_fl.proplet._clock import EpochClock
 from propeller_fl.proplet._contract import ContractReport, require_contract
 from propeller_fl.proplet._engine import engine_tag, new_runtime_engine
-from propeller_fl.proplet._gate import Gate
+from propeller_fl.proplet._files import MAX_FILES_BYTES, files_memory
+from propeller_fl.proplet._gate import Exports, Gate
 from propeller_fl.proplet._wasi import WasiRun
 from propeller_fl.proplet._wasm import PAGE_BYTES, read_module
 
 _log = logging.getLogger(__name__)
 
 _KEPT_MODULES = 16  # compiled modules held in memory
+_KEPT_READY = 4  # instances that wait for the next run of their module
 _MAX_TABLE_ELEMENTS = 1 << 16
 _LIMIT_BOUND = 1 << 53
 _UNFIT = re.compile("[\0\ud800-\udfff]")  # JSON can hold them, an environment cannot
@@ -118,6 +120,16 @@ class CompiledModule:
 _DEFAULT_LIMITS = Limits()
 
 
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """All of a run that is the same for each of a module: a store of its own, with an instance that
+    nothing has run in."""
+
+    store: wasmtime.Store
+    files: wasmtime.Memory
+    exports: Exports
+
+
 class WasmtimeRuntime:
     """Compiles and runs client modules. Every method may be called from any thread.
 
@@ -134,6 +146,8 @@ class WasmtimeRuntime:
         self._cache = CompileCache(cache_dir) if cache_dir is not None else None
         self._compile_lock = threading.Lock()
         self._modules: collections.OrderedDict[str, CompiledModule] = collections.OrderedDict()
+        self._ready_lock = threading.Lock()  # guards the next one
+        self._ready: dict[tuple[str, Limits], _Ready] = {}  # the oldest first
 
     def compile(self, image: bytes) -> CompiledModule:
         """Check a module against the contract and compile it, or take it from the cache.
@@ -183,8 +197,9 @@ class WasmtimeRuntime:
     ) -> RunResult:
         """Run a module to its end; the GIL is free while it computes.
 
-        The memory of the run is given back before this returns, or with ``leftovers``, which may
-        be closed once what the run yielded is on its way.
+        The memory of the run is given back before this returns; or with ``leftovers``, which may
+        be closed once what the run yielded is on its way, and then also makes ready for the next
+        run of the module.
 
         Its stderr goes to the log, a record a line. Raises ``ModuleExit`` when it ends with a
         non-zero status (its last line on stderr in the message), ``ModuleTrap``,
@@ -210,20 +225,31 @@ class WasmtimeRuntime:
     ) -> RunResult:
         began = time.monotonic()
         with self._clock.running(), contextlib.ExitStack() as own:
-            store = (leftovers or own).enter_context(wasmtime.Store(self._engine))
+            if module.report.memory_bytes > limits.memory_bytes:
+                raise LimitExceeded(
+                    "memory",
+                    f"the module starts with {module.report.memory_bytes} bytes of memory, "
+                    f"the limit is {limits.memory_bytes}",
+                )
+            ready = self._take_ready(module, limits) or self._make_ready(module, limits)
+            store = ready.store
+            if leftovers is not None:
+                leftovers.callback(self._keep_ready, module, limits)
+            (leftovers or own).callback(store.close)
+            # The memory of the files is the host's, not the module's.
+            _set_limits(store, limits, memory_bytes=MAX_FILES_BYTES)
             wasi = WasiRun(
-                store, invocation.env, invocation.files, limits.output_bytes, invocation.spool
+                store,
+                ready.files,
+                invocation.env,
+                invocation.files,
+                limits.output_bytes,
+                invocation.spool,
             )
-            # Set after the files have been loaded: their memory is the host's, not the module's.
-            store.set_limits(
-                memory_size=limits.memory_bytes,
-                table_elements=_MAX_TABLE_ELEMENTS,
-                instances=3,  # gate, module, reader
-            )
-            store.set_fuel(limits.fuel)
-            store.set_epoch_deadline(EpochClock.ticks(limits.wall_time_s))
+            _set_limits(store, limits, memory_bytes=limits.memory_bytes)
+            _set_time(store, limits)
             try:
-                self._call(store, module, wasi, limits)
+                self._call(ready, module, wasi, limits)
             finally:
                 _log_stderr(wasi.stderr, invocation.env)
             return RunResult(
@@ -233,19 +259,49 @@ class WasmtimeRuntime:
                 duration_s=time.monotonic() - began,
             )
 
-    def _call(
-        self, store: wasmtime.Store, module: CompiledModule, wasi: WasiRun, limits: Limits
-    ) -> None:
-        """Instantiate and call ``_start``; raise what :meth:`run` says it raises."""
-        report = module.report
-        if report.memory_bytes > limits.memory_bytes:
-            raise LimitExceeded(
-                "memory",
-                f"the module starts with {report.memory_bytes} bytes of memory, "
-                f"the limit is {limits.memory_bytes}",
-            )
+    def _take_ready(self, module: CompiledModule, limits: Limits) -> _Ready | None:
+        with self._ready_lock:
+            return self._ready.pop((module.sha256, limits), None)
+
+    def _make_ready(self, module: CompiledModule, limits: Limits) -> _Ready:
+        """Raises ``ModuleError`` or ``ModuleTrap`` when the module cannot be instantiated."""
+        store = wasmtime.Store(self._engine)
         try:
-            module._gate.run(store, module._code, wasi)
+            files = files_memory(store)
+            _set_limits(store, limits, memory_bytes=limits.memory_bytes)
+            _set_time(store, limits)  # of which its data and tables take a little
+            return _Ready(store, files, module._gate.join(store, module._code, files))
+        except wasmtime.Trap as trap:
+            store.close()
+            raise _trapped(trap) from None
+        except wasmtime.WasmtimeError as error:
+            store.close()
+            raise ModuleError(f"the module cannot be started: {error}") from error
+
+    def _keep_ready(self, module: CompiledModule, limits: Limits) -> None:
+        """Make ready for the next run, which is likely to be of the same module."""
+        key = module.sha256, limits
+        if key in self._ready or self._clock.closed:
+            return
+        try:
+            ready = self._make_ready(module, limits)
+        except (ModuleError, ModuleTrap) as error:  # the next run tries again, and reports it
+            _log.debug("not made ready: %s", error)
+            return
+        with self._ready_lock:
+            unwanted = [self._ready.pop(key, None)]
+            self._ready[key] = ready
+            if self._clock.closed or len(self._ready) > _KEPT_READY:
+                unwanted.append(self._ready.pop(next(iter(self._ready))))
+        for one in unwanted:
+            if one is not None:
+                one.store.close()
+
+    def _call(self, ready: _Ready, module: CompiledModule, wasi: WasiRun, limits: Limits) -> None:
+        """Call ``_start``; raise what :meth:`run` says it raises."""
+        report = module.report
+        try:
+            module._gate.run(ready.store, ready.exports, wasi)
         except wasmtime.Trap as trap:
             if self._clock.closed and trap.trap_code is wasmtime.TrapCode.INTERRUPT:
                 raise RequestError("the run was stopped: its Wasm runtime is closed") from None
@@ -259,13 +315,16 @@ class WasmtimeRuntime:
                 )
             if error is not None:
                 raise error from None
-        except wasmtime.WasmtimeError as error:
-            raise ModuleError(f"the module cannot be started: {error}") from error
 
     def close(self) -> None:
         """Stop the runs under way, which raise ``RequestError``, as any later one does."""
         self._clock.close()
         self._main_runs.shutdown()
+        with self._ready_lock:
+            unwanted = list(self._ready.values())
+            self._ready.clear()
+        for ready in unwanted:
+            ready.store.close()
 
     def __enter__(self) -> Self:
         return self
@@ -277,6 +336,19 @@ class WasmtimeRuntime:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _set_limits(store: wasmtime.Store, limits: Limits, *, memory_bytes: int) -> None:
+    store.set_limits(
+        memory_size=memory_bytes,
+        table_elements=_MAX_TABLE_ELEMENTS,
+        instances=3,  # gate, module, and what answers quickly
+    )
+
+
+def _set_time(store: wasmtime.Store, limits: Limits) -> None:
+    store.set_fuel(limits.fuel)
+    store.set_epoch_deadline(EpochClock.ticks(limits.wall_time_s))
 
 
 def _failure(trap: wasmtime.Trap, wasi: WasiRun, limits: Limits) -> BaseException | None:
@@ -296,10 +368,14 @@ def _failure(trap: wasmtime.Trap, wasi: WasiRun, limits: Limits) -> BaseExceptio
         )
     if code is wasmtime.TrapCode.INTERRUPT:
         return LimitExceeded("wall_time", f"the module did not end within {limits.wall_time_s:g} s")
+    return _trapped(trap, f"; its last line on stderr: {last_line}" if last_line else "")
+
+
+def _trapped(trap: wasmtime.Trap, said: str = "") -> ModuleTrap:
+    code = trap.trap_code
     what = code.name.lower().replace("_", " ") if code is not None else trap.message
     frames = trap.frames
     where = f" in {frames[0].func_name or f'function {frames[0].func_index}'}" if frames else ""
-    said = f"; its last line on stderr: {last_line}" if last_line else ""
     return ModuleTrap(f"the module trapped: {what}{where}{said}")
 
 

@@ -85,6 +85,7 @@ class WasiRun:
     def __init__(
         self,
         store: wasmtime.Store,
+        files_memory: wasmtime.Memory,
         env: Mapping[str, str],
         files: Mapping[str, bytes | Path],
         output_bytes: int,
@@ -101,8 +102,8 @@ class WasiRun:
         self._environ = [f"{name}={value}".encode() + b"\0" for name, value in env.items()]
         self._memory: wasmtime.Memory | None = None
         start = HEADER_BYTES + tables_bytes(self._environ, map(str.encode, files))
-        self.files_memory, self._files = load_files(store, files, start)
-        self._files_base = address_of(self.files_memory, store)
+        self._files = load_files(store, files_memory, files, start)
+        self._files_base = address_of(files_memory, store)
         header = _SLOTS + tables(
             self._environ, {name: (file.start, file.size) for name, file in self._files.items()}
         )

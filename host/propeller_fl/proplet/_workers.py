@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -40,6 +41,7 @@ _T = TypeVar("_T")
 
 _PASSING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 _RETRY_S: Final = 1.0
+_TIDY_AFTER_S: Final = 0.003
 
 
 class Workers:
@@ -87,6 +89,8 @@ class Workers:
         )
         self._stops: dict[tuple[str, str], Stop] = {}  # of generic runs, by proplet and task
         self._closing = threading.Event()
+        self._queued: deque[object] = deque()  # what no thread has begun with
+        self._wanted = threading.Event()  # a thread
         self._executor = ThreadPoolExecutor(
             config.workers or os.cpu_count() or 1, thread_name_prefix="wasm-worker"
         )
@@ -99,7 +103,9 @@ class Workers:
                 self._patiently, lambda: self._run_large(proplet_id, run, updates)
             )
         if not is_generic(run.start, run.image):
+            self._queued.append(answer)
             self._executor.submit(self._answer, answer, proplet_id, run)
+            self._wanted.set()
             return answer
         key = proplet_id, run.start.id
         stop = self._stops[key] = Stop()
@@ -131,6 +137,7 @@ class Workers:
         self._closing.set()
         for stop in list(self._stops.values()):
             stop.now()
+        self._wanted.set()
         self._executor.shutdown(wait=True, cancel_futures=True)
         self.runtime.close()
 
@@ -161,6 +168,7 @@ class Workers:
 
     def _answer(self, answer: Future[Output], proplet_id: str, run: Run) -> None:
         """Give ``answer`` its result, and only then tidy up: somebody waits for it."""
+        self._queued.popleft()  # one of them begins; which, does not matter
         if not answer.set_running_or_notify_cancel():
             return
         ended: RunResult | None = None
@@ -170,6 +178,11 @@ class Workers:
                 answer.set_result(_output(ended, proplet_id, run))
             except BaseException as error:
                 answer.set_exception(error)
+            # Two threads that both want the GIL keep each other waiting for milliseconds: the other
+            # one, which sends the update, goes first. Unless there is more to run than threads.
+            self._wanted.clear()
+            if not self._queued:
+                self._wanted.wait(_TIDY_AFTER_S)
         if ended is not None:
             _log.info(
                 "module ended after %.3f s with %d bytes of output",
