@@ -30,8 +30,8 @@ fl/rounds/r.1/launch | manager | operator observer gateway
 fl/models/publish | coordinator publisher gateway | MODELS
 fl/models/global_model_v7 | model-server | MODELS
 fl/images/{DIGEST} | manager | p.1 p-2
-fl/parts/{DIGEST} | model-server publisher | model-server operator publisher p.1 p-2
-fl/parts/wanted | model-server operator publisher p.1 p-2 | model-server operator publisher p.1 p-2
+fl/parts/{DIGEST} | PARTS | PARTS operator
+fl/parts/wanted | PARTS operator | PARTS operator
 control/proplet/create/p.1 | p.1 | manager gateway
 control/proplet/alive/p.1 | p.1 | manager gateway
 control/proplet/results/p.1 | p.1 | manager gateway
@@ -96,6 +96,7 @@ def expected(kind: str, shared: bool) -> dict[str, tuple[set[str], set[str]]]:
     """Writers and readers by topic."""
     groups = {
         "MODELS": "coordinator model-server operator publisher observer gateway p.1 p-2",
+        "PARTS": "coordinator model-server publisher p.1 p-2",
         "SHARED": "p.1 p-2" if shared else "",
         "SHARED-MANAGER": "manager" if shared else "",
         "SHARED-TASKS": "manager gateway" if shared else "",

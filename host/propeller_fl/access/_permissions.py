@@ -80,8 +80,14 @@ def grants_of(
                     topics.any_complete,
                     topics.any_status,
                     topics.any_ack,
+                    topics.any_part,
                 ),
-                subscribe=(topics.round_start, topics.forwarded_updates, topics.any_model),
+                subscribe=(
+                    topics.round_start,
+                    topics.forwarded_updates,
+                    topics.any_model,
+                    topics.any_part,
+                ),
             )
         case AccessRole.MODEL_SERVER:
             return Grants(
@@ -168,7 +174,7 @@ def _proplet(topics: Topics, name: str, shared: bool) -> Grants:
         topics.proplet_create_of(name),
         topics.proplet_alive_of(name),
         topics.proplet_results_of(name),
-        topics.parts_wanted,
+        topics.any_part,  # of its updates; one is known by its digest, whoever sent it
     )
     own_subscribe: tuple[str, ...] = (
         topics.task_start_of(name),

@@ -413,6 +413,7 @@ class _GenericWasi(WasiRun):
             written = sum(size for _, size in self._iovs(iovs, count))
             if written <= self._kept_bytes:
                 del self.stdout[: max(0, len(self.stdout) + written - self._kept_bytes)]
+                self._written = len(self.stdout)
         return super()._fd_write(fd, iovs, count, written_out)
 
     def _clock_res_get(self, clock: int, resolution_out: int) -> int:
