@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -69,6 +69,10 @@ def _on(topic_filter: str) -> Condition:
         return topic_matches_sub(topic_filter, topic)
 
     return where
+
+
+def _answers(link: Link, messages: Sequence[tuple[str, bytes]]) -> bool:
+    return any(topic_matches_sub("fl/rounds/+/acks/+", topic) for topic, _ in messages)
 
 
 def before_saying(topic_filter: str) -> SetUp:
@@ -193,7 +197,8 @@ POINTS: Final[Mapping[str, SetUp]] = {
     "coordinator.round-opened-before-it-is-said": after_commit("open_round"),
     "coordinator.update-kept-before-commit": before_commit("keep_update"),
     "coordinator.update-kept-before-it-is-said": after_commit("keep_update"),
-    "coordinator.between-two-answers": after_saying("fl/rounds/+/acks/+"),
+    "coordinator.update-done-with-before-it-is-answered": before(Link, "say", _answers),
+    "coordinator.update-answered-before-anything-else": after(Link, "say", _answers),
     "coordinator.model-made-before-commit": before_commit("put_model"),
     "coordinator.model-made-before-it-is-said": after_commit("put_model"),
     "coordinator.between-model-and-completion": after_saying("fl/models/publish"),

@@ -13,7 +13,6 @@ from tests.support.brokers import RunningBroker
 from tests.support.peers import peer_at
 
 AGAIN = (  # these are passed once for each of the three proplets
-    "coordinator.between-two-answers:2",
     "manager.between-two-tasks:2",
     "manager.update-forwarded-before-the-broker-knows:2",
     "manager.update-forwarded-before-the-broker-knows:3",

@@ -13,8 +13,8 @@ from tests.fuzz.core import CoreProgram, build_core, core_sources_by_name, find_
 from tests.fuzz.targets import TARGETS
 from tests.fuzz.wasm_runs import BOARD_VARIABLE, ON_RUNTIMES
 
-PYTHON_RUNS = 2_000
-CORE_RUNS = 30_000
+PYTHON_RUNS = 1_000
+CORE_RUNS = 10_000
 RUNTIME_RUNS = 1_000
 BUILD_TIMEOUT_S = 900
 
