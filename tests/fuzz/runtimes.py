@@ -42,6 +42,8 @@ _ENDS: Final = (
     "memory",
     "output",
     "stopped",
+    "unsigned_image",
+    "untrusted_signature",
     "internal",
 )
 
