@@ -48,8 +48,12 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def up(deployment: Path) -> Iterator[Service]:
-    port = f"model_server.http_port={http_port(deployment)}"
-    service = Service(deployment, None, "up", f"--proplets={FIRST}", settings=[port])
+    settings = [
+        f"model_server.http_port={http_port(deployment)}",
+        "gateway.enabled=true",
+        "gateway.http_port=0",
+    ]
+    service = Service(deployment, None, "up", f"--proplets={FIRST}", settings=settings)
     with running(service):
         service.wait_for(f"ready: {FIRST}")
         yield service
@@ -109,6 +113,7 @@ def test_round_with_a_proplet_from_elsewhere_that_is_then_revoked(
         )  # fmt: skip
         assert started.exit_code == 0, started.stderr + up.log + away.log
         assert "complete: 2 updates" in started.stdout
+        assert "the broker refused" not in up.log  # nobody of ours lacks a topic
 
         credential = Credential.load(bundle)
         assert opens_session(credential.address())
@@ -142,6 +147,20 @@ def test_a_rotated_credential_is_void_and_keeps_the_session(up: Service, deploym
     assert not opens_session(old.address())
     assert opens_session(new.address())
     assert new.client_id == old.client_id
+
+
+def test_the_gateway_hears_of_rounds_and_proplets(up: Service) -> None:
+    ready = "ready: Propeller's HTTP at "
+    up.wait_for(ready)
+    [line] = [line for line in up.log.splitlines() if line.startswith(ready)]
+    url = line.removeprefix(ready)
+
+    def alive() -> list[str]:
+        found = httpx.get(f"{url}/proplets").json()["proplets"]
+        return [proplet["id"] for proplet in found if proplet["alive"]]
+
+    wait_until(lambda: FIRST in alive(), 60, "the proplet is alive for the gateway")
+    assert 0 in httpx.get(f"{url}/models").json()["versions"]
 
 
 def test_who_reads_may_not_start_rounds(up: Service, deployment: Path) -> None:

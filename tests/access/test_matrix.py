@@ -47,7 +47,7 @@ control/manager/stop/p.1 | manager gateway | p.1
 control/manager/stop/p-2 | manager gateway | p-2
 control/manager/start | SHARED-TASKS | SHARED
 control/manager/stop | SHARED-TASKS | SHARED
-registry/proplet | SHARED | SHARED-MANAGER
+registry/proplet | SHARED | manager
 registry/server | SHARED-MANAGER | SHARED
 fl/doctor/1234 | operator | operator
 control | |

@@ -136,7 +136,7 @@ def _manager(topics: Topics, shared: bool) -> Grants:
             topics.any_status,
             topics.any_complete,
             *_spoken(topics),
-            *((topics.registry_requests,) if shared else ()),
+            topics.registry_requests,  # where nobody may write either unless it is shared
         ),
     )
 
