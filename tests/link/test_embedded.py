@@ -14,7 +14,7 @@ from queue import SimpleQueue
 import pytest
 
 from propeller_fl.errors import BrokerError, ConfigError
-from propeller_fl.link import BrokerSettings, EmbeddedBroker, Incoming, Link, LinkLoop
+from propeller_fl.link import BrokerSettings, Delivery, EmbeddedBroker, Incoming, Link, LinkLoop
 
 from ..support.wait import wait_until
 from .conftest import QUICK, Connect
@@ -176,9 +176,22 @@ def test_full_store_refuses_and_recovers(tmp_path: Path, loop: LinkLoop) -> None
         sender = Link(loop, broker.address, "sender", backoff=QUICK)
         sender.on_down = lambda _: refused.set()
         sender.start()
-        deliveries = [sender.publish("a", b"%d " % n + b"x" * 100_000) for n in range(count)]
-        assert refused.wait(5)
+        deliveries: list[Delivery] = []
+
+        def send() -> Delivery:
+            delivery = sender.publish("a", b"%d " % len(deliveries) + b"x" * 100_000)
+            deliveries.append(delivery)
+            return delivery
+
+        # One by one: of many under way, answers are lost with the connection.
+        while not refused.is_set() and len(deliveries) < count:
+            send()
+            wait_until(
+                lambda: deliveries[-1].done or refused.is_set(), 30, "it is taken or refused"
+            )
         assert 10 <= sum(delivery.done for delivery in deliveries) < 20
+        while len(deliveries) < count:
+            send()
 
         # Who comes to fetch what waits makes room for the rest: nothing is lost.
         received: set[int] = set()
@@ -190,5 +203,5 @@ def test_full_store_refuses_and_recovers(tmp_path: Path, loop: LinkLoop) -> None
         back = Link(loop, broker.address, "away", backoff=QUICK)
         back.subscribe("a", handle)
         back.start()
-        wait_until(lambda: len(received) == count, 20, "all messages came")
-        wait_until(lambda: all(d.done for d in deliveries), 10, "and all were acknowledged")
+        wait_until(lambda: len(received) == count, 60, "all messages came")
+        wait_until(lambda: all(d.done for d in deliveries), 30, "and all were acknowledged")
