@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from propeller_fl.wire import RoundStart
@@ -37,3 +38,8 @@ def test_arguments_of_a_strategy_are_part_of_the_round() -> None:
     )
     assert one.digest() != start(strategy="fedadam", strategy_args={"lr": 0.1}).digest()
     assert RoundStart.decode(one.encode()) == one
+
+
+def test_a_start_is_the_same_once_it_has_been_sent() -> None:
+    sent = replace(start(), timeout_s=30)
+    assert RoundStart.decode(sent.encode()).digest() == sent.digest()

@@ -111,7 +111,7 @@ class RoundStart:
             "participants": list(self.participants),
             "hyperparams": dict(sorted(self.hyperparams.items())),
             "k_of_n": self.k_of_n,
-            "timeout_s": self.timeout_s,
+            "timeout_s": float(self.timeout_s),  # as it is decoded, so that 30 is no other start
             "min_updates": self.min_updates,
             "strategy": self.strategy,
             "update_format": self.update_format,
