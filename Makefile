@@ -32,7 +32,7 @@ demo: $(VENV)/installed-demo
 # Some tests take minutes, most of them waiting: a worker that has none left takes some of another's.
 # What builds firmware first, minutes of it, is left to firmware-test.
 test: $(VENV)/installed-dev lint
-	$(BIN)/pytest -n 4 --dist worksteal -m "not firmware"
+	$(BIN)/pytest -n 5 --dist worksteal -m "not firmware"
 
 # Flower's versions of what we need are not Flower's of everything: an environment of its own.
 FLOWER := tests/learn/flower/requirements.txt
