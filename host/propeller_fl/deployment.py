@@ -18,7 +18,7 @@ from propeller_fl.clock import steady_clock
 from propeller_fl.config import BrokerConfig, Settings
 from propeller_fl.coordinator import Coordinator
 from propeller_fl.errors import BrokerError, ConfigError, LinkError
-from propeller_fl.gateway import Gateway, GatewayServer, TaskBook
+from propeller_fl.gateway import Gateway, TaskBook, gateway_server
 from propeller_fl.link import (
     BrokerAddress,
     BrokerSettings,
@@ -36,6 +36,7 @@ from propeller_fl.store import LaunchStore, ModelsDir, RoundStore
 _log = logging.getLogger(__name__)
 
 _CONNECT_S: Final = 10.0
+_STOP_HTTP_S: Final = 10.0
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # how to reach what listens there
 
 
@@ -272,11 +273,11 @@ class Deployment:
             book,
             data_source(config.data, ids) if config.data else None,
         )
-        server = GatewayServer(gateway, config)
+        server = gateway_server(gateway, config)
         stack.callback(gateway.stop)
         gateway.start()
         server.start()
-        stack.callback(server.stop)
+        stack.callback(server.stop, _STOP_HTTP_S)
         self._watched.append(_Watched("gateway", lambda: server.failure))
         host, port = server.address
         self.gateway_address = f"http://{host}:{port}"

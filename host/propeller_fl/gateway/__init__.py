@@ -5,7 +5,7 @@ from __future__ import annotations
 from propeller_fl.gateway._api import api_app, openapi
 from propeller_fl.gateway._errors import Refusal
 from propeller_fl.gateway._gateway import Gateway
-from propeller_fl.gateway._server import GatewayServer
+from propeller_fl.gateway._server import gateway_server
 from propeller_fl.gateway._tasks import TaskBook, TaskState
 
-__all__ = ["Gateway", "GatewayServer", "Refusal", "TaskBook", "TaskState", "api_app", "openapi"]
+__all__ = ["Gateway", "Refusal", "TaskBook", "TaskState", "api_app", "gateway_server", "openapi"]

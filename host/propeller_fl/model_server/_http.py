@@ -12,11 +12,9 @@ HEAD work as RFC 9110 has them. A body is sent as fast as it is read, a piece at
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import re
-import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -24,18 +22,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-import uvicorn
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from propeller_fl.errors import ConfigError, DamagedStoreError, MessageError, StoreError
+from propeller_fl.errors import DamagedStoreError, MessageError, StoreError
 from propeller_fl.model_server._gate import Gate, HttpGuard
-from propeller_fl.model_server._visitors import accept_visitors
 from propeller_fl.store import ModelFormat, ModelsDir, StoredModel, convert
+from propeller_fl.web import WebServer
 from propeller_fl.wire import Manifest
 
 _log = logging.getLogger(__name__)
@@ -49,84 +45,25 @@ _MEDIA_TYPES: Final = {
     ModelFormat.NPZ: "application/x-npz",
 }
 _FOR_EVER: Final = "public, max-age=31536000, immutable"  # a version never changes
-_GOODBYE_S: Final = 2
 _PIECE_BYTES: Final = 64 * 1024  # of a model in memory for each client
-_MAX_HEAD_BYTES: Final = 16 * 1024
 
 
-class HttpFace:
-    """Serves ``models`` on ``host`` and ``port`` (0: a free one) from a thread of its own.
+def http_face(
+    models: ModelsDir,
+    host: str,
+    port: int,
+    broker_up: Callable[[], bool],
+    patience_s: float,
+    *,
+    guard: HttpGuard,
+    max_requests_per_s: float,
+) -> WebServer:
+    """A server of ``models`` on ``host`` and ``port`` (0: a free one); ``guard`` says to whom.
 
-    It hangs up on a client that lets it wait for ``patience_s``. ``guard`` says whom it serves.
+    Raises :class:`ConfigError` where nobody can listen there.
     """
-
-    def __init__(
-        self,
-        models: ModelsDir,
-        host: str,
-        port: int,
-        broker_up: Callable[[], bool],
-        patience_s: float,
-        *,
-        guard: HttpGuard,
-        max_requests_per_s: float,
-    ) -> None:
-        self._patience_s = patience_s
-        self._tls = guard.tls
-        self._socket = _listen(host, port)
-        config = uvicorn.Config(
-            Gate(models_app(models, broker_up), guard.knows, max_requests_per_s),
-            ws="none",
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=_GOODBYE_S,
-            h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
-        )
-        self._server = uvicorn.Server(config)
-        self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="model-server-http", daemon=True)
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port it listens on."""
-        host, port = self._socket.getsockname()[:2]
-        return str(host), int(port)
-
-    @property
-    def failure(self) -> Exception | None:
-        """The error that ended its thread, if one has; nobody is served any more."""
-        return self._failure
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self, timeout_s: float) -> None:
-        """Answer what is under way, and end."""
-        self._server.should_exit = True
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        self._socket.close()
-        if self._thread.is_alive():
-            _log.warning("the HTTP server did not end within %g s", timeout_s)
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except Exception as err:
-            _log.critical("the HTTP server has stopped", exc_info=True)
-            self._failure = err
-
-    async def _serve(self) -> None:
-        await run_in_threadpool(bool)  # loads what cannot be loaded when no descriptor is left
-        self._server.config.load()
-        accepting = asyncio.create_task(
-            accept_visitors(self._socket, self._server, self._patience_s, self._tls)
-        )
-        try:
-            await self._server.serve(sockets=[])
-        finally:
-            accepting.cancel()
+    app = Gate(models_app(models, broker_up), guard.knows, max_requests_per_s)
+    return WebServer(app, host, port, section="model_server", patience_s=patience_s, tls=guard.tls)
 
 
 def models_app(models: ModelsDir, broker_up: Callable[[], bool]) -> Starlette:
@@ -332,25 +269,3 @@ def _one_range(header: str, size_bytes: int) -> range | None:
     if last and int(last) < int(first):
         return None
     return range(int(first), min(size_bytes, int(last) + 1) if last else size_bytes)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, proto)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(128)  # from here on a client waits, and is not turned away
-            listener.setblocking(False)
-        except BaseException:
-            listener.close()
-            raise
-    except OSError as err:
-        raise ConfigError(
-            f"model_server: cannot listen on {host}:{port}: {err.strerror}",
-            hint="set model_server.http_port to another port, or 0 for a free one",
-        ) from err
-    return listener

@@ -28,7 +28,7 @@ from propeller_fl.errors import (
 from propeller_fl.link import Delivery, Incoming, Link, is_loopback
 from propeller_fl.log import Trouble
 from propeller_fl.model_server._gate import HttpGuard
-from propeller_fl.model_server._http import HttpFace
+from propeller_fl.model_server._http import http_face
 from propeller_fl.model_server._initial import initial_source, large_file
 from propeller_fl.model_server._large import LargeModels
 from propeller_fl.store import ModelsDir, StoredModel, model_fault, tensor_bytes
@@ -116,7 +116,7 @@ class ModelServer:
                 hint="`propeller-fl init` makes both; on a network that you trust altogether, set "
                 "model_server.allow_plain to true",
             )
-        self._http = HttpFace(
+        self._http = http_face(
             models,
             config.http_host,
             config.http_port,
