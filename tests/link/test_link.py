@@ -77,7 +77,8 @@ def test_order_is_kept_per_topic(broker: RunningBroker, connect: Connect) -> Non
     received: list[int] = []
 
     def handle(incoming: Incoming) -> None:
-        received.append(int(incoming.payload))
+        if not incoming.duplicate:  # a busy machine may be slow to acknowledge
+            received.append(int(incoming.payload))
         incoming.ack()
 
     connect(broker.address, "receiver").subscribe("a/b", handle).wait(5)
@@ -141,13 +142,13 @@ def test_publish_from_a_handler(broker: RunningBroker, connect: Connect) -> None
 
 def test_acknowledged_from_another_thread(broker: RunningBroker, connect: Connect) -> None:
     work: SimpleQueue[Incoming] = SimpleQueue()
-    seen: list[bytes] = []
+    seen: set[bytes] = set()  # a busy machine may be slow to acknowledge: they come again then
     count = 600  # more than either broker sends ahead of acknowledgements
 
     def worker() -> None:
         while len(seen) < count:
             incoming = work.get()
-            seen.append(incoming.payload)
+            seen.add(incoming.payload)
             incoming.ack()
             incoming.ack()  # harmless
 
@@ -157,8 +158,8 @@ def test_acknowledged_from_another_thread(broker: RunningBroker, connect: Connec
     sender = connect(broker.address, "sender")
     for number in range(count):
         sender.publish("a", b"%d" % number)
-    thread.join(20)
-    assert len(set(seen)) == count
+    thread.join(60)
+    assert len(seen) == count
 
 
 def test_unsubscribe(broker: RunningBroker, connect: Connect) -> None:
