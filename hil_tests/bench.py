@@ -18,6 +18,14 @@ VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
         "CONFIG_FL_REQUIRE_SIGNATURE": "y",
         "CONFIG_FL_TRUSTED_KEYS_FILE": f'"{Path(__file__).with_name("signing_key.pub")}"',
     },
+    # as boards with flash of their own have it
+    "shell": {
+        "EXTRA_CONF_FILE": "overlay-tls.conf",
+        "CONFIG_FL_TLS_HOST_NAME": '"127.0.0.1"',
+        "CONFIG_NVS": "y",
+        "CONFIG_SETTINGS": "y",
+        "CONFIG_SHELL": "y",
+    },
     # the name in the test broker's certificate, whatever address a board reaches it by
     "tls": {"EXTRA_CONF_FILE": "overlay-tls.conf", "CONFIG_FL_TLS_HOST_NAME": '"127.0.0.1"'},
 }

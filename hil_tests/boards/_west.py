@@ -18,7 +18,7 @@ from serial.tools import list_ports
 from hil_tests.boards._board import Board, BoardError, FlashError
 from hil_tests.boards._lab import LabBoard
 from hil_tests.console import Console
-from propeller_fl.firmware import BoardSpec, DeviceSetup, FirmwareImage
+from propeller_fl.firmware import BoardSpec, DeviceSetup, FirmwareImage, shell_lines
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _COMMAND_TIMEOUT_S: Final = 60.0
 _PORT_TIMEOUT_S: Final = 30.0
 _SHELL_TIMEOUT_S: Final = 30.0
 _PROMPT: Final = r"uart:~\$ "
-_SHELL_ERRORS: Final = ("unknown, too long or impossible", "cannot be kept", "there is no key")
+_SHELL_ERROR: Final = "fl: refused: "
 _LAST_LINES: Final = 15
 _FLASH_RUNNER: Final = re.compile(r"^flash-runner:\s*(\S+)", re.MULTILINE)
 
@@ -101,8 +101,8 @@ class WestBoard(Board):
     def start(self, setup: DeviceSetup) -> None:
         self._boot()
         self._shell("")
-        for key, value in setup.settings(self._lab.broker_host).items():
-            self._shell(f"fl set {key} {value}")
+        for line in shell_lines(setup.settings(self._lab.broker_host)):
+            self._shell(line)
         if setup.data is not None:
             self._write_data(setup.data)
         self._boot()
@@ -147,7 +147,7 @@ class WestBoard(Board):
         self._serial.proc.write(line.encode() + b"\n")
         if line:
             self.console.expect(re.escape(line), _SHELL_TIMEOUT_S)  # its echo
-        self.console.expect(_PROMPT, _SHELL_TIMEOUT_S, not_matching=_SHELL_ERRORS)
+        self.console.expect(_PROMPT, _SHELL_TIMEOUT_S, not_matching=(_SHELL_ERROR,))
 
     def _write_data(self, data: Path) -> None:
         self._west_tool("fl-data", self.image, str(data.resolve()))

@@ -9,13 +9,19 @@ import ssl
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
+import zxingcpp
 from click.testing import CliRunner, Result
+from matplotlib.image import imread
 
 from propeller_fl.access import AccessDesk, AccessRole, Credential, Keyring, Plan
 from propeller_fl.cli import main
 from propeller_fl.config import load
 from propeller_fl.errors import ConfigError
+from propeller_fl.firmware import LINE_BYTES_MAX
+from tests.hil.fakes import FakeBoard
+from tests.support.board_shell import BoardShell
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +113,10 @@ def test_what_is_typed_on_a_board(desk: AccessDesk, tmp_path: Path) -> None:
         assert credential.password not in done.output
         lines = output.read_text().splitlines()
         if form == "shell":
-            assert all(line.startswith("fl set ") for line in lines)
-            pairs = dict(line.split(" ", 3)[2:] for line in lines)
+            assert max(map(len, lines)) <= LINE_BYTES_MAX
+            board = BoardShell()
+            assert {board.type(line) for line in lines} == {"fl: done"}
+            pairs = board.settings
         else:
             pairs = dict(line.split("=", 1) for line in lines)
         assert pairs["proplet_id"] == pairs["broker_user"] == "b.2"
@@ -119,7 +127,6 @@ def test_what_is_typed_on_a_board(desk: AccessDesk, tmp_path: Path) -> None:
         # DER of what CONFIG_FL_TLS_CERTIFICATE_BYTES_MAX has room for, and a key OpenSSL takes too
         assert max(len(base64.b64decode(pairs[k])) for k in ("tls_ca", "tls_certificate")) < 1024
         assert ssl.DER_cert_to_PEM_cert(base64.b64decode(pairs["tls_certificate"]))
-        assert max(map(len, lines)) < 2048
 
 
 @pytest.mark.parametrize(
@@ -131,6 +138,39 @@ def test_a_code_to_be_scanned(desk: AccessDesk, tmp_path: Path, name: str, start
     assert done.exit_code == 0, done.output
     assert output.read_bytes().startswith(starts)
     assert stat.S_IMODE(output.stat().st_mode) == 0o600
+
+
+def test_a_reader_of_codes_gets_the_whole_credential(desk: AccessDesk, tmp_path: Path) -> None:
+    output = tmp_path / "code.png"
+    done = run(desk, "proplet", "enroll", "seen", "--replace", "--format=qr", f"-o{output}")
+    assert done.exit_code == 0, done.output
+    [code] = zxingcpp.read_barcodes((imread(output) * 255).astype(np.uint8))
+    assert code.bytes == desk.path_of("seen", AccessRole.PROPLET).read_bytes()
+
+
+def test_typed_on_the_console_of_a_board(desk: AccessDesk, tmp_path: Path) -> None:
+    board = FakeBoard(tmp_path, "P1")
+    try:
+        done = run(desk, "proplet", "enroll", "typed", f"--serial={board.console}")
+    finally:
+        board.close()
+    # it stops at the login, which this board refuses, and says so without showing it
+    assert done.exit_code != 0
+    assert "refused: broker_user: unknown" in done.output
+    assert board.settings["proplet_id"] == "typed"
+    credential = Credential.load(desk.path_of("typed", AccessRole.PROPLET))
+    assert credential.password not in done.output
+
+    board = FakeBoard(tmp_path, "P2", refused=())
+    try:
+        arguments = ["--replace", f"--serial={board.console}"]
+        done = run(desk, "proplet", "enroll", "typed", *arguments)
+    finally:
+        board.close()
+    assert done.exit_code == 0, done.output
+    credential = Credential.load(desk.path_of("typed", AccessRole.PROPLET))
+    assert board.settings["broker_password"] == credential.password
+    assert base64.b64decode(board.settings["tls_certificate"]) == credential.certificate
 
 
 def test_a_copy_wants_a_place(desk: AccessDesk) -> None:

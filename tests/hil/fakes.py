@@ -9,9 +9,11 @@ import sys
 import termios
 import threading
 import tty
+from collections.abc import Collection
 from pathlib import Path
 
 from propeller_fl.firmware import BoardKind, BoardSpec, FirmwareImage
+from tests.support.board_shell import BoardShell
 
 BOOT = b"*** Booting Zephyr OS ***\r\nproplet is up\r\nuart:~$ "
 _PROMPT = b"uart:~$ "
@@ -44,10 +46,12 @@ class FakeBoard:
     pipe: ``firmware <path>`` and ``on`` boot it, ``off`` silences it.
     """
 
-    def __init__(self, lab: Path, probe: str) -> None:
+    def __init__(self, lab: Path, probe: str, refused: Collection[str] = ("broker_user",)) -> None:
         self.probe = probe
         self.firmware: list[str] = []
-        self.settings: dict[str, str] = {}
+        self._shell = BoardShell(refused)
+        self.settings = self._shell.settings
+        self._begun = b""
         self.boots = 0
         self.powered = True
         self.boot_lines = BOOT
@@ -92,13 +96,12 @@ class FakeBoard:
             self.say(self.boot_lines)
 
     def _hear(self, data: bytes) -> None:
-        for line in data.decode().split("\n")[:-1]:
+        *lines, self._begun = (self._begun + data).split(b"\n")
+        for line in (one.decode().rstrip("\r") for one in lines):
             self.say(line.encode() + b"\r\n")
-            words = line.split(" ")
-            if words[:2] == ["fl", "set"] and words[2] == "broker_user":
-                self.say(b"broker_user: unknown, too long or impossible (-22)\r\n")
-            elif words[:2] == ["fl", "set"]:
-                self.settings[words[2]] = words[3]
+            answer = self._shell.type(line)
+            if answer:
+                self.say(f"{answer}\r\n".encode())
             self.say(_PROMPT)
 
 

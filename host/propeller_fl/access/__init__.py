@@ -10,7 +10,7 @@ from it.
 
 from __future__ import annotations
 
-from ._board import board_settings, loaded_settings, shell_commands
+from ._board import board_settings, loaded_settings
 from ._credential import Credential
 from ._desk import AccessDesk, Plan, Revoked
 from ._identity import Identity
@@ -34,6 +34,5 @@ __all__ = [
     "grants_of",
     "loaded_settings",
     "make_private",
-    "shell_commands",
     "write_private",
 ]

@@ -27,15 +27,6 @@ def board_settings(credential: Credential) -> Iterator[tuple[str, str]]:
     yield "tls_key", _base64(credential.key)
 
 
-def shell_commands(credential: Credential) -> str:
-    """Lines for the board's shell, which keeps them in its flash. Restart it afterwards."""
-    lines = (
-        f"fl set {key} {value}" if value else f"fl clear {key}"
-        for key, value in board_settings(credential)
-    )
-    return "".join(f"{line}\n" for line in lines)
-
-
 def loaded_settings(credential: Credential) -> str:
     """Lines ``key=value``, as an emulator, a debugger or a file for native_sim brings them."""
     return "".join(f"{key}={value}\n" for key, value in board_settings(credential) if value)

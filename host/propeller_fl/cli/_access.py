@@ -14,9 +14,9 @@ from propeller_fl.access import (
     AccessRole,
     Credential,
     Plan,
+    board_settings,
     grants_of,
     loaded_settings,
-    shell_commands,
     write_private,
 )
 from propeller_fl.cli._context import (
@@ -28,7 +28,8 @@ from propeller_fl.cli._context import (
     print_table,
     say,
 )
-from propeller_fl.errors import ConfigError, RequestError
+from propeller_fl.errors import ConfigError
+from propeller_fl.firmware import shell_lines, type_settings
 
 
 @click.command()
@@ -212,7 +213,7 @@ def enroll(
         write_private(output.absolute(), _copy(credential, form, output))
         say(f"written to {output}; keep it secret")
     if serial is not None:
-        _type_on(serial, shell_commands(credential))
+        _type_on(serial, credential)
         say(f"typed on {serial}: now restart the board")
 
 
@@ -240,7 +241,8 @@ def _desk(context: Context) -> AccessDesk:
 def _copy(credential: Credential, form: str, output: Path) -> bytes:
     match form:
         case "shell":
-            return shell_commands(credential).encode()
+            lines = shell_lines(dict(board_settings(credential)))
+            return "".join(f"{line}\n" for line in lines).encode()
         case "settings":
             return loaded_settings(credential).encode()
         case "qr":
@@ -261,36 +263,13 @@ def _scale(kind: str) -> dict[str, int]:
     return {"scale": 6} if kind == "png" else {}
 
 
-def _type_on(port: str, commands: str) -> None:
-    """One line at a time, each answered by the prompt. The lines are not logged anywhere."""
+def _type_on(port: str, credential: Credential) -> None:
     try:
-        import serial
+        type_settings(port, dict(board_settings(credential)))
     except ModuleNotFoundError:
         raise ConfigError(
             "pyserial is not installed", hint="pip install 'propeller-fl[hil]'"
         ) from None
-    try:
-        with serial.Serial(port, 115_200, timeout=10) as console:
-            console.write(b"\r\n")
-            for line in commands.splitlines():
-                _await_prompt(console, port)
-                console.write(f"{line}\r\n".encode())
-            _await_prompt(console, port)
-    except (serial.SerialException, OSError) as err:
-        raise RequestError(f"the console on {port} cannot be used: {err}") from err
-
-
-def _await_prompt(console: Any, port: str) -> None:
-    answer = console.read_until(b"uart:~$ ")
-    if not answer.endswith(b"uart:~$ "):
-        raise RequestError(
-            f"no shell answers on {port}", hint="is the firmware built with CONFIG_SHELL?"
-        )
-    if b"unknown, too long or impossible" in answer or b"cannot be kept" in answer:
-        raise RequestError(
-            f"the board on {port} refuses a setting",
-            hint="is its firmware built with overlay-tls.conf, and of this version?",
-        )
 
 
 COMMANDS = (init,)

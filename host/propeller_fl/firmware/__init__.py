@@ -17,9 +17,11 @@ from propeller_fl.firmware._boards import (
 )
 from propeller_fl.firmware._build import FirmwareImage, build_firmware, missing_for_board
 from propeller_fl.firmware._device import DeviceSetup, FirmwareDevice
+from propeller_fl.firmware._shell import LINE_BYTES_MAX, shell_lines, type_settings
 from propeller_fl.firmware._workspace import Missing, Workspace, find_workspace, missing
 
 __all__ = [
+    "LINE_BYTES_MAX",
     "BoardKind",
     "BoardSpec",
     "DeviceSetup",
@@ -35,4 +37,6 @@ __all__ = [
     "missing",
     "missing_for_board",
     "repository",
+    "shell_lines",
+    "type_settings",
 ]
