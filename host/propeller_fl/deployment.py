@@ -1,4 +1,8 @@
-"""Services in one process: made from settings, started in the order they need one another."""
+"""Services in one process: made from settings, started in the order they need one another.
+
+A service's package is imported when it is started: a coordinator has no use for a Wasm runtime, and
+a command that asks one question for none of them.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,13 @@ from dataclasses import dataclass, replace
 from enum import Flag, auto
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from propeller_fl import disk
 from propeller_fl.access import AccessRole, Credential, Keyring, TokenBook
 from propeller_fl.clock import steady_clock
 from propeller_fl.config import BrokerConfig, Settings
-from propeller_fl.coordinator import Coordinator
 from propeller_fl.errors import BrokerError, ConfigError, LinkError
-from propeller_fl.gateway import Gateway, TaskBook, gateway_server
 from propeller_fl.link import (
     BrokerAddress,
     BrokerSettings,
@@ -27,11 +29,12 @@ from propeller_fl.link import (
     LinkLoop,
     TlsOptions,
 )
-from propeller_fl.manager import ImageLibrary, Manager, OciImages
-from propeller_fl.model_server import HttpGuard, ModelServer
-from propeller_fl.parts import HttpAccess
-from propeller_fl.proplet import PropletHost, Seat, data_source
-from propeller_fl.store import LaunchStore, ModelsDir, RoundStore
+
+if TYPE_CHECKING:
+    from propeller_fl.manager import ImageLibrary
+    from propeller_fl.model_server import HttpGuard
+    from propeller_fl.parts import HttpAccess
+    from propeller_fl.proplet import Seat
 
 _log = logging.getLogger(__name__)
 
@@ -114,6 +117,8 @@ def signatures_dir(settings: Settings) -> Path:
 
 def image_library(settings: Settings) -> ImageLibrary:
     """Where these settings say that images come from."""
+    from propeller_fl.manager import ImageLibrary, OciImages
+
     oci = OciImages(settings.registry, images_dir(settings))
     return ImageLibrary(settings.manager.images, {"oci": oci}, signatures_dir(settings))
 
@@ -196,6 +201,9 @@ class Deployment:
     def _start_services(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
         settings = self.settings
         if Role.MODEL_SERVER in self._roles:
+            from propeller_fl.model_server import ModelServer
+            from propeller_fl.store import ModelsDir
+
             models = ModelsDir(settings.model_server.models_dir)
             stack.callback(models.close)
             server = ModelServer(
@@ -213,6 +221,9 @@ class Deployment:
             scheme = "https" if self._keyring.desk else "http"
             self.http_address = f"{scheme}://{host}:{port}"
         if Role.COORDINATOR in self._roles:
+            from propeller_fl.coordinator import Coordinator
+            from propeller_fl.store import RoundStore
+
             rounds = RoundStore(self._owned(stack, "coordinator") / "rounds.db")
             stack.callback(rounds.close)
             coordinator = Coordinator(
@@ -228,6 +239,9 @@ class Deployment:
             stack.callback(coordinator.stop)
             self._watched.append(_Watched("coordinator", lambda: coordinator.failure))
         if Role.MANAGER in self._roles:
+            from propeller_fl.manager import Manager
+            from propeller_fl.store import LaunchStore
+
             launches = LaunchStore(self._owned(stack, "manager") / "launches.db")
             stack.callback(launches.close)
             manager = Manager(
@@ -244,6 +258,8 @@ class Deployment:
             self._start_gateway(stack, loop)
         self._await_links()  # before proplets introduce themselves to a manager that cannot hear
         if Role.PROPLETS in self._roles:
+            from propeller_fl.proplet import PropletHost
+
             proplets = PropletHost(
                 {name: self._seat(name) for name in settings.proplet.ids},
                 settings.topics,
@@ -261,6 +277,9 @@ class Deployment:
             self._await("proplets", proplets.wait_connected)
 
     def _start_gateway(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
+        from propeller_fl.gateway import Gateway, TaskBook, gateway_server
+        from propeller_fl.proplet import data_source
+
         settings = self.settings
         book = TaskBook(self._owned(stack, "gateway") / "tasks.db")
         stack.callback(book.close)
@@ -290,12 +309,16 @@ class Deployment:
         return broker_address(self.settings.broker, credential, away=away)
 
     def _seat(self, proplet_id: str) -> Seat:
+        from propeller_fl.proplet import Seat
+
         credential = self._keyring.of_proplet(proplet_id)
         if credential is None:
             return Seat(self._login(None))
         return Seat(self._login(credential), credential.client_id, credential.own_topics)
 
     def _http_guard(self) -> HttpGuard:
+        from propeller_fl.model_server import HttpGuard
+
         desk = self._keyring.desk
         if desk is None:
             return HttpGuard()
@@ -306,6 +329,8 @@ class Deployment:
 
     def _http_access(self) -> HttpAccess | None:
         """As the first of our proplets, which fetches for all."""
+        from propeller_fl.parts import HttpAccess
+
         credential = self._keyring.of_proplet(self.settings.proplet.ids[0])
         return HttpAccess(credential.token, credential.tls.context()) if credential else None
 

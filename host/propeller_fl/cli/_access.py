@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import segno
 
 from propeller_fl.access import (
     AccessDesk,
@@ -246,6 +245,8 @@ def _copy(credential: Credential, form: str, output: Path) -> bytes:
         case "settings":
             return loaded_settings(credential).encode()
         case "qr":
+            import segno  # nothing else here wants it
+
             code = segno.make_qr(credential.encode(), error="l", mode="byte")
             kind = output.suffix.lower().lstrip(".")
             if kind not in ("png", "svg"):
@@ -270,6 +271,3 @@ def _type_on(port: str, credential: Credential) -> None:
         raise ConfigError(
             "pyserial is not installed", hint="pip install 'propeller-fl[hil]'"
         ) from None
-
-
-COMMANDS = (init,)

@@ -92,6 +92,3 @@ def demo(
         click.echo(str(err))
     click.echo(f"models:  {output / 'models'}")
     sys.exit(0 if result.ok else 1)
-
-
-COMMANDS = (demo,)

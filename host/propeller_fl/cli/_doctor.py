@@ -141,6 +141,3 @@ def _models(settings: Settings) -> Iterator[Finding]:
 
 def _error(subject: str, err: PropellerError) -> Finding:
     return Finding("error", subject, str(err.args[0]), err.hint)
-
-
-COMMANDS = (doctor,)

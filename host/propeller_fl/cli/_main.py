@@ -8,21 +8,35 @@ from typing import Any
 import click
 
 from propeller_fl import __version__, config, log
-from propeller_fl.cli import (
-    _access,
-    _client,
-    _demo,
-    _doctor,
-    _models,
-    _rounds,
-    _services,
-    _supermq,
-    _test,
-)
+from propeller_fl.cli import _lazy
 from propeller_fl.cli._context import Context, fails_clearly, pass_context, print_json
 
+_COMMANDS = {
+    "access": "_access:group",
+    "broker": "_services:broker",
+    "client": "_client:group",
+    "coordinator": "_services:coordinator",
+    "demo": "_demo:demo",
+    "doctor": "_doctor:doctor",
+    "http": "_services:http",
+    "init": "_access:init",
+    "manager": "_services:manager",
+    "model": "_models:group",
+    "model-server": "_services:model_server",
+    "proplet": "_services:proplet",
+    "round": "_rounds:group",
+    "supermq": "_supermq:group",
+    "test": "_test:group",
+    "up": "_services:up",
+}
+"""Each command and where it is; what it needs is imported when it is called."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(
+    cls=_lazy.LazyGroup,
+    commands_at=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="propeller-fl")
 @click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file of settings.")
 @click.option("--data-dir", help="Where state lives.")
@@ -81,16 +95,3 @@ def main(
 def show_config(context: Context) -> None:
     """Print every setting as it is in force, as JSON."""
     print_json(config.describe(context.settings()))
-
-
-for command in (*_services.COMMANDS, *_access.COMMANDS, *_demo.COMMANDS, *_doctor.COMMANDS):
-    main.add_command(command)
-for group in (
-    _rounds.group,
-    _models.group,
-    _client.group,
-    _access.group,
-    _supermq.group,
-    _test.group,
-):
-    main.add_command(group)

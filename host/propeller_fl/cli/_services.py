@@ -8,7 +8,7 @@ import threading
 import click
 
 from propeller_fl import log
-from propeller_fl.cli import _access
+from propeller_fl.cli import _lazy
 from propeller_fl.cli._context import Context, fails_clearly, pass_context, say
 from propeller_fl.config import Settings
 from propeller_fl.deployment import Deployment, Role, broker_address
@@ -95,16 +95,19 @@ def http(context: Context) -> None:
     run_until_stopped(context.settings(), Role.GATEWAY)
 
 
-class _PropletGroup(click.Group):
+class _PropletGroup(_lazy.LazyGroup):
     """``proplet ID…`` runs proplets; ``proplet enroll ID`` and such are commands."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or args[0] not in {*self.commands, "-h", "--help"}:
+        if not args or args[0] not in {*self.list_commands(ctx), "-h", "--help"}:
             args = [_run_proplets.name or "", *args]
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=_PropletGroup)
+@click.group(
+    cls=_PropletGroup,
+    commands_at={"enroll": "_access:enroll", "revoke": "_access:revoke"},
+)
 def proplet() -> None:
     """Run proplets: `proplet ID…`; issue and take back their credentials.
 
@@ -126,9 +129,3 @@ def _run_proplets(
         proplet__ids=ids or None, proplet__data=data, credentials=credentials or None
     )
     run_until_stopped(settings, Role.PROPLETS)
-
-
-proplet.add_command(_access.enroll)
-proplet.add_command(_access.revoke)
-
-COMMANDS = (up, broker, manager, coordinator, model_server, http, proplet)
