@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-# numpy's BLAS is used for sums over small blocks. Its threads would wait for one another longer
+# What we give numpy's BLAS is small. Its threads would wait for one another longer
 # than they work, and where they meet changes with the number of cores. It looks when numpy is
 # loaded.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

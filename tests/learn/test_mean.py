@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from propeller_fl.learn import WeightedMean, mean_metrics
+from propeller_fl.learn import Sum, WeightedMean, mean_metrics, sum_in_c, sum_in_numpy
 
 
 def test_it_is_numpys_average() -> None:
@@ -20,6 +20,29 @@ def test_it_is_numpys_average() -> None:
     expected = np.average(vectors.astype(np.float64), axis=0, weights=weights)
     np.testing.assert_array_equal(mean.result(), expected.astype(np.float32))
     assert (mean.count, mean.total_weight) == (20, int(weights.sum()))
+
+
+@pytest.mark.parametrize("size", [1, 650, 5_000, 40_001])
+@pytest.mark.parametrize("count", [1, 7, 8, 21])
+def test_c_and_numpy_give_the_bits_of_one_sum_after_the_other(size: int, count: int) -> None:
+    """Also of rows that are not contiguous, and of values between the least and the largest."""
+    in_c = sum_in_c()
+    assert in_c is not None, "install with `pip install -e .`, which builds it"
+    rng = np.random.default_rng(size + count)
+    scale = 10.0 ** rng.integers(-38, 38, size=(count, size))
+    every_second = (rng.normal(size=(count, size)) * scale).astype(np.float32).repeat(2, axis=1)
+    rows = [row[::2] for row in every_second]
+    weights = [int(weight) for weight in rng.integers(1, 2**40, size=count)]
+    start = rng.normal(size=size)
+    expected = start.copy()
+    for row, weight in zip(rows, weights, strict=True):
+        expected += row.astype(np.float64) * weight
+
+    ways: list[Sum] = [in_c, sum_in_numpy]
+    for way in ways:
+        total = start.copy()
+        way(total, rows, weights)
+        assert total.tobytes() == expected.tobytes()
 
 
 def test_float32_sums_would_lose_what_float64_keeps() -> None:

@@ -22,6 +22,7 @@ from propeller_fl.cli._context import (
 from propeller_fl.config import Settings
 from propeller_fl.deployment import login
 from propeller_fl.errors import DamagedStoreError, PropellerError, StoreError
+from propeller_fl.learn import sum_in_c
 from propeller_fl.link import Finding, probe_broker
 from propeller_fl.log import printable
 from propeller_fl.store import (
@@ -72,6 +73,11 @@ def _all(settings: Settings) -> Iterator[Finding]:
     prefix = f"{settings.topic_prefix}/" if settings.topic_prefix else ""
     yield from probe_broker(login(settings, AccessRole.OPERATOR), topic_prefix=prefix)
     yield from _stores(settings)
+    if sum_in_c():
+        yield Finding("ok", "averages", "summed by the loop in C")
+    else:
+        hint = "pip install propeller-fl anew; its output says why the loop was not built"
+        yield Finding("warning", "averages", "summed in numpy, same bits and 3 times slower", hint)
     lacking = firmware.missing()
     if not lacking:
         yield Finding("ok", "firmware", "a Zephyr workspace is at hand")

@@ -27,6 +27,7 @@ from propeller_fl.learn._strategy import (
     number,
     refuse_counts,
 )
+from propeller_fl.learn._weighted_sum import Sum, sum_in_c, sum_in_numpy
 
 __all__ = [
     "GROUP",
@@ -45,6 +46,7 @@ __all__ = [
     "MultiKrum",
     "State",
     "Strategy",
+    "Sum",
     "TrimmedMean",
     "Updates",
     "Vector",
@@ -60,4 +62,6 @@ __all__ = [
     "strategy_arguments",
     "strategy_digest",
     "strategy_names",
+    "sum_in_c",
+    "sum_in_numpy",
 ]

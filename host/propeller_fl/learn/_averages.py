@@ -45,7 +45,7 @@ class FedAvg(Strategy):
     by_columns: ClassVar[bool] = True
 
     def aggregate(self, base: Vector, updates: Updates, state: State) -> Aggregate:
-        mean = WeightedMean(base.size, updates.size)
+        mean = WeightedMean(base.size)
         for vector, weight in zip(updates.vectors(), updates.weights, strict=True):
             mean.add(vector, weight)
         return Aggregate(mean.result())

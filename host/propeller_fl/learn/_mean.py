@@ -13,39 +13,33 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-_COLUMNS: Final = 16_384  # of a block: eight rows of float64 are 1 MiB, next to the L2 cache
+from propeller_fl.learn._weighted_sum import add_weighted
+
+_COLUMNS: Final = 16_384  # of a block of the division, which needs no second vector of float64
 
 # Rows that wait, by the parameters of each: a call costs as much as hundreds of parameters, so that
 # the smallest wait for the most; of the largest few are held.
-_HEIGHTS: Final = ((1_024, 64), (1_048_576, 8))
-_LEAST_HEIGHT: Final = 4
+_SMALL: Final = 1_024
+_SMALL_ROWS: Final = 256
+_ROWS: Final = 8
 
 
 class WeightedMean:
     """Accumulates ``Σ weight · vector`` in float64 and divides once.
 
-    Vectors wait until there are some rows of them, which are then folded in blocks that stay in the
-    cache: each row is widened to float64, and a block is one product of a vector and a matrix.
-
-    The caller fixes the order (by proplet id), so that the result does not depend on the order in
-    which updates arrived. How rows are grouped depends on ``size`` and their number alone. O(size)
-    memory, whatever the number of updates: the sums, and at most eight rows of more than 1,024.
-
-    ``whole`` is the size of the vectors of which these are some columns, from a multiple of 16,384
-    on: then the mean has the bits that it has in the mean of the whole.
+    Each parameter is summed on its own, one update after the other: a mean of some columns has the
+    bits that they have in the mean of the whole. The caller fixes the order (by proplet id), so
+    that the result does not depend on the order in which updates arrived. O(size) memory, whatever
+    the number of updates: the sums, and at most eight vectors of more than 1,024, which wait to be
+    added in one pass.
     """
 
-    def __init__(self, size: int, whole: int | None = None) -> None:
+    def __init__(self, size: int) -> None:
         self._shape = (size,)
         self._sum = np.zeros(size, np.float64)
         self._rows: list[NDArray[np.float32]] = []
         self._weights: list[int] = []
-        self._height = next(
-            (rows for most, rows in _HEIGHTS if (whole or size) <= most), _LEAST_HEIGHT
-        )
-        width = min(size, _COLUMNS)
-        self._block = np.empty(self._height * width, np.float64)
-        self._product = np.empty(width, np.float64)
+        self._height = _SMALL_ROWS if size <= _SMALL else _ROWS
         self._weight = 0
         self._folded = 0
 
@@ -83,33 +77,21 @@ class WeightedMean:
             raise ValueError("the mean of no updates")
         self._fold()
         mean = np.empty(self._shape, np.float32)
-        for start in range(0, mean.size, _COLUMNS):  # no second vector of float64
+        quotient = np.empty(min(mean.size, _COLUMNS))
+        for start in range(0, mean.size, _COLUMNS):
             total = self._sum[start : start + _COLUMNS]
-            quotient = self._product[: total.size]
-            np.divide(total, self._weight, out=quotient)
-            mean[start : start + _COLUMNS] = quotient
+            np.divide(total, self._weight, out=quotient[: total.size])
+            mean[start : start + _COLUMNS] = quotient[: total.size]
         return mean
 
     def _fold(self) -> None:
         """Take the rows that wait into the sum."""
-        rows, count = self._rows, len(self._rows)
-        if not rows:
-            return
-        weights = np.array(self._weights, np.float64)
-        for start in range(0, self._sum.size, _COLUMNS):
-            total = self._sum[start : start + _COLUMNS]
-            block = self._block[: count * total.size]
-            parts = rows  # as they are, where one block takes them whole
-            if self._sum.size > _COLUMNS:
-                parts = [row[start : start + _COLUMNS] for row in rows]
-            np.concatenate(parts, out=block)
-            product = self._product[: total.size]
-            np.dot(weights, block.reshape(count, total.size), out=product)
-            total += product
-        self._weight += sum(self._weights)
-        self._folded += count
-        rows.clear()
-        self._weights.clear()
+        if self._rows:
+            add_weighted(self._sum, self._rows, self._weights)
+            self._weight += sum(self._weights)
+            self._folded += len(self._rows)
+            self._rows.clear()
+            self._weights.clear()
 
 
 def mean_metrics(reports: Iterable[tuple[Mapping[str, float], int]]) -> dict[str, float]:
