@@ -124,7 +124,7 @@ def test_a_doctor_without_a_broker_looks_at_what_is_there(tmp_path: Path) -> Non
     result = invoke(*arguments, "--json")
     assert result.exit_code == 0
     subjects = {finding["subject"]: finding["level"] for finding in json.loads(result.output)}
-    assert subjects == {"coordinator": "ok", "manager": "ok", "models": "ok"}
+    assert subjects == {"coordinator": "ok", "manager": "ok", "experiments": "ok", "models": "ok"}
     (tmp_path / "manager").mkdir()
     (tmp_path / "manager" / "launches.db").write_bytes(b"")
     result = invoke(*arguments)

@@ -13,6 +13,7 @@ from propeller_fl.cli import (
     _client,
     _demo,
     _doctor,
+    _experiments,
     _models,
     _rounds,
     _services,
@@ -87,6 +88,7 @@ for command in (*_services.COMMANDS, *_access.COMMANDS, *_demo.COMMANDS, *_docto
     main.add_command(command)
 for group in (
     _rounds.group,
+    _experiments.group,
     _models.group,
     _client.group,
     _access.group,
