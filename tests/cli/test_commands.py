@@ -23,7 +23,10 @@ def invoke(*arguments: str, env: dict[str, str] | None = None) -> Result:
      "round start", "round watch", "round list", "round show", "model list", "model show",
      "model get", "model put", "client build", "client run", "client check", "client push",
      "client pull", "client keygen", "client sign", "client trust", "doctor", "config", "test",
-     "test http", "test local", "supermq", "supermq keygen", "supermq provision"],
+     "test http", "test local", "supermq", "supermq keygen", "supermq provision", "experiment",
+     "experiment start", "experiment watch", "experiment pause", "experiment resume",
+     "experiment stop", "experiment list", "experiment show", "experiment compare",
+     "experiment proplets", "experiment export", "experiment serve"],
 )  # fmt: skip
 def test_every_command_has_help(name: str) -> None:
     result = invoke(*name.split(), "--help")

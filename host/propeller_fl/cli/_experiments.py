@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from propeller_fl.cli import _experiment_reports as reports
 from propeller_fl.cli._context import (
     Context,
     as_json,
@@ -28,7 +29,13 @@ from propeller_fl.deployment import Role
 from propeller_fl.errors import RequestError
 from propeller_fl.log import printable
 from propeller_fl.operator import Operator
-from propeller_fl.store import ExperimentStore, SavedExperiment, SavedRound, open_to_read
+from propeller_fl.store import (
+    ExperimentStore,
+    RoundStore,
+    SavedExperiment,
+    SavedRound,
+    open_to_read,
+)
 from propeller_fl.wire import (
     Command,
     ExperimentPhase,
@@ -164,6 +171,115 @@ def show(context: Context, experiment_id: str, as_json: bool) -> None:
 
 
 @group.command()
+@click.argument("experiment_ids", nargs=-1, required=True, metavar="ID ID…")
+@click.option("--metric", default="accuracy", show_default=True)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="A picture: .png, .svg or .pdf."
+)
+@as_json
+@pass_context
+@fails_clearly
+def compare(
+    context: Context,
+    experiment_ids: tuple[str, ...],
+    metric: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """One metric of several experiments by round: a table, and with -o all curves in one picture.
+
+    It is that of evaluations, where an experiment has any, else of training.
+    """
+    curves = []
+    with open_experiments(context) as store:
+        for experiment_id in experiment_ids:
+            find_experiment(store, experiment_id)
+            curves.append(reports.curve(experiment_id, store.rounds(experiment_id), metric))
+    if output is not None:
+        reports.draw(curves, metric, output)
+    if as_json:
+        print_json(
+            {
+                one.name: {
+                    "evaluation": one.is_evaluation,
+                    "points": [list(point) for point in zip(one.numbers, one.values, strict=True)],
+                }
+                for one in curves
+            }
+        )
+        return
+    by_round = [dict(zip(one.numbers, one.values, strict=True)) for one in curves]
+    numbers = sorted({number for values in by_round for number in values})
+    print_table(
+        ["round", *(one.name for one in curves)],
+        [
+            [number, *(f"{values[number]:.6g}" if number in values else "" for values in by_round)]
+            for number in numbers
+        ],
+    )
+
+
+@group.command()
+@click.argument("experiment_id")
+@as_json
+@pass_context
+@fails_clearly
+def proplets(context: Context, experiment_id: str, as_json: bool) -> None:
+    """How each proplet did: how often it was asked and answered, its samples, what was refused."""
+    _, _, records = _whole(context, experiment_id)
+    if as_json:
+        print_json(records)
+        return
+    print_table(
+        ["proplet", "asked", "answered", "missed", "samples", "share", "seconds", "refused"],
+        [
+            [
+                record["proplet_id"],
+                record["asked"],
+                record["answered"],
+                record["missed"],
+                record["samples"],
+                f"{record['share']:.1%}",
+                "" if record["mean_seconds"] is None else f"{record['mean_seconds']:.2f}",
+                " ".join(f"{reason}: {count}" for reason, count in record["refused"].items()),
+            ]
+            for record in records
+        ],
+    )
+
+
+@group.command()
+@click.argument("experiment_id")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "json"]),
+    help="Default: by the name of the file; else csv.",
+)
+@click.option("--proplets", is_flag=True, help="Of CSV: a row a proplet, not a round.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: standard output.")
+@pass_context
+@fails_clearly
+def export(
+    context: Context, experiment_id: str, form: str | None, proplets: bool, output: Path | None
+) -> None:
+    """All that is known of an experiment, for other tools. JSON has rounds and proplets."""
+    saved, rounds, records = _whole(context, experiment_id)
+    if (form or (output.suffix[1:] if output else "")) == "json":
+        document = summary(saved, rounds) | {
+            "rounds": [round_summary(one) for one in rounds],
+            "proplets": records,
+        }
+        text = json.dumps(document, indent=2) + "\n"
+    else:
+        text = reports.proplets_csv(records) if proplets else reports.rounds_csv(rounds)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+@group.command()
 @pass_context
 @fails_clearly
 def serve(context: Context) -> None:
@@ -198,6 +314,21 @@ def open_experiments(context: Context) -> Iterator[ExperimentStore]:
         )
     with contextlib.closing(ExperimentStore(open_to_read(path))) as store:
         yield store
+
+
+def _whole(
+    context: Context, experiment_id: str
+) -> tuple[SavedExperiment, list[SavedRound], list[dict[str, Any]]]:
+    """An experiment, its rounds and its proplets; of these more where the coordinator's store is
+    at hand."""
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(open_experiments(context))
+        saved, rounds = find_experiment(store, experiment_id), store.rounds(experiment_id)
+        path = context.settings().data_dir / "coordinator" / "rounds.db"
+        coordinator = None
+        if path.exists():
+            coordinator = stack.enter_context(contextlib.closing(RoundStore(open_to_read(path))))
+        return saved, rounds, reports.proplet_records(rounds, coordinator)
 
 
 def find_experiment(store: ExperimentStore, experiment_id: str) -> SavedExperiment:
