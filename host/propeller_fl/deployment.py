@@ -52,8 +52,9 @@ class Role(Flag):
     MODEL_SERVER = auto()
     PROPLETS = auto()
     GATEWAY = auto()
+    EXPERIMENTS = auto()
     SERVICES = COORDINATOR | MANAGER | MODEL_SERVER
-    ALL = BROKER | SERVICES | PROPLETS
+    ALL = BROKER | SERVICES | PROPLETS | EXPERIMENTS
 
 
 def broker_address(
@@ -160,7 +161,7 @@ class Deployment:
         with contextlib.ExitStack() as stack:
             if Role.BROKER in self._roles and not self.settings.broker.url:
                 self._start_broker(stack)
-            if self._roles & (Role.SERVICES | Role.PROPLETS | Role.GATEWAY):
+            if self._roles & ~Role.BROKER:
                 loop = stack.enter_context(LinkLoop(name="services"))
                 self._start_services(stack, loop)
             self._stack = stack.pop_all()
@@ -254,6 +255,8 @@ class Deployment:
             manager.start()
             stack.callback(manager.stop)
             self._watched.append(_Watched("manager", lambda: manager.failure))
+        if Role.EXPERIMENTS in self._roles:
+            self._start_experiments(stack, loop)
         if Role.GATEWAY in self._roles:
             self._start_gateway(stack, loop)
         self._await_links()  # before proplets introduce themselves to a manager that cannot hear
@@ -275,6 +278,24 @@ class Deployment:
             proplets.start()
             stack.callback(proplets.stop)
             self._await("proplets", proplets.wait_connected)
+
+    def _start_experiments(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
+        from propeller_fl.experiments import ExperimentService
+        from propeller_fl.store import ExperimentStore
+
+        settings = self.settings
+        store = ExperimentStore(self._owned(stack, "experiments") / "experiments.db")
+        stack.callback(store.close)
+        service = ExperimentService(
+            self._link(stack, loop, AccessRole.EXPERIMENTS),
+            settings.topics,
+            store,
+            liveness_timeout_s=settings.manager.liveness_timeout_s,
+            clock=steady_clock(),
+        )
+        service.start()
+        stack.callback(service.stop)
+        self._watched.append(_Watched("experiments", lambda: service.failure))
 
     def _start_gateway(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
         from propeller_fl.gateway import Gateway, TaskBook, gateway_server

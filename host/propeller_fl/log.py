@@ -17,7 +17,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-_IDS: Final = ("round_id", "proplet_id", "proplet_ids", "task_id", "client_id")
+_IDS: Final = ("experiment_id", "round_id", "proplet_id", "proplet_ids", "task_id", "client_id")
 _IDS_IN_TOPIC: Final = re.compile(
     r"(?:.+/)?(?:fl/rounds/(?P<round_id>[\w.-]{1,64})/\w+(?:/(?P<proplet_id>[\w.-]{1,64}))?"
     r"|control/manager/\w+/(?P<addressee>[\w.-]{1,64}))",

@@ -23,7 +23,10 @@ def invoke(*arguments: str, env: dict[str, str] | None = None) -> Result:
      "round start", "round watch", "round list", "round show", "model list", "model show",
      "model get", "model put", "client build", "client run", "client check", "client push",
      "client pull", "client keygen", "client sign", "client trust", "doctor", "config", "test",
-     "test http", "test local", "supermq", "supermq keygen", "supermq provision"],
+     "test http", "test local", "supermq", "supermq keygen", "supermq provision", "experiment",
+     "experiment start", "experiment watch", "experiment pause", "experiment resume",
+     "experiment stop", "experiment list", "experiment show", "experiment compare",
+     "experiment proplets", "experiment export", "experiment serve"],
 )  # fmt: skip
 def test_every_command_has_help(name: str) -> None:
     result = invoke(*name.split(), "--help")
@@ -124,7 +127,7 @@ def test_a_doctor_without_a_broker_looks_at_what_is_there(tmp_path: Path) -> Non
     result = invoke(*arguments, "--json")
     assert result.exit_code == 0
     subjects = {finding["subject"]: finding["level"] for finding in json.loads(result.output)}
-    assert subjects == {"coordinator": "ok", "manager": "ok", "models": "ok"}
+    assert subjects == {"coordinator": "ok", "manager": "ok", "experiments": "ok", "models": "ok"}
     (tmp_path / "manager").mkdir()
     (tmp_path / "manager" / "launches.db").write_bytes(b"")
     result = invoke(*arguments)

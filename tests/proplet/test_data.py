@@ -14,11 +14,11 @@ from propeller_fl.proplet import data_source
 from propeller_fl.wire import decode_document
 
 
-def labels(setting: str, ids: list[str]) -> list[list[int]]:
+def labels(setting: str, ids: list[str], *, held_out: bool = False) -> list[list[int]]:
     source = data_source(setting, ids)
     documents = []
     for proplet_id in ids:
-        data = source.data_of(proplet_id)
+        data = source.data_of(proplet_id, held_out=held_out)
         assert isinstance(data, bytes)
         documents.append(decode_document(data))
     return [document["y"].tolist() for document in documents]
@@ -48,6 +48,23 @@ def test_document_has_the_scale() -> None:
     assert document["x"].dtype == np.uint8
     assert document["x"].shape == (1347, 64)
     assert document["x_scale"] == 1 / 16
+
+
+@pytest.mark.parametrize("kind", ["", ":shards=2"])
+def test_what_is_held_out_are_the_test_samples_shared_out(kind: str) -> None:
+    _, test = datasets.split(datasets.load("digits"))
+    whole = labels("digits", ["a", "b", "c", "d"], held_out=True)
+    assert sorted(itertools.chain(*whole)) == sorted(test.y.tolist())
+    assert labels(f"digits{kind}@2/4", ["b", "c"], held_out=True) == whole[1:3]
+
+
+def test_a_directory_may_hold_out(tmp_path: Path) -> None:
+    for name in ("p-1.cbor", "p-1.held-out.json", "p-2.json"):
+        (tmp_path / name).write_bytes(b"x")
+    source = data_source(str(tmp_path), ["p-1", "p-2"])
+    assert source.data_of("p-1") == tmp_path / "p-1.cbor"
+    assert source.data_of("p-1", held_out=True) == tmp_path / "p-1.held-out.json"
+    assert source.data_of("p-2", held_out=True) == tmp_path / "p-2.json"
 
 
 @pytest.mark.parametrize("suffix", ["json", "cbor"])

@@ -19,7 +19,7 @@ GOOD = say("good")
 
 
 class NoData:
-    def data_of(self, proplet_id: str) -> bytes:
+    def data_of(self, proplet_id: str, *, held_out: bool = False) -> bytes:
         return b"{}"
 
 

@@ -22,10 +22,17 @@ from propeller_fl.wire import (
     UPDATE_LABELS,
     AckStatus,
     Alive,
+    Command,
     Delta,
     Discovery,
+    Evaluation,
+    ExperimentCommand,
+    ExperimentPhase,
+    ExperimentStart,
+    ExperimentStatus,
     FlSpec,
     Format,
+    Goal,
     LaunchReport,
     Liveness,
     Manifest,
@@ -37,6 +44,9 @@ from propeller_fl.wire import (
     RoundComplete,
     RoundStart,
     RoundStatus,
+    Schedule,
+    Selection,
+    StopRules,
     TaskResult,
     TaskStart,
     TaskStop,
@@ -170,6 +180,48 @@ def round_starts(draw: st.DrawFn) -> RoundStart:
     )
 
 
+short_ids = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,53}", fullmatch=True)
+shares = st.floats(1e-6, 1)
+rules = st.one_of(
+    st.builds(Selection, ids=st.lists(ids, unique=True, min_size=1, max_size=3).map(tuple)),
+    st.builds(
+        Selection, st.just(()), st.dictionaries(texts, texts, max_size=2), counts, shares,
+        st.integers(1, 9), st.sampled_from([0, 10, 100_000]), shares, st.integers(1, 9),
+    ),
+)  # fmt: skip
+schedules = st.one_of(
+    st.builds(Schedule, st.just(((1, 0.5), (9, 2)))),
+    st.builds(
+        Schedule, st.just(()), st.floats(0.1, 9), st.integers(1, 100),
+        st.one_of(st.none(), numbers),
+    ),
+)  # fmt: skip
+stops = st.builds(
+    StopRules, st.integers(1, 1000), st.just("accuracy"), st.sampled_from(Goal),
+    st.one_of(st.none(), numbers), counts, st.floats(0, 9), st.integers(1, 9),
+)  # fmt: skip
+
+
+@st.composite
+def experiment_starts(draw: st.DrawFn) -> ExperimentStart:
+    return ExperimentStart(
+        experiment_id=draw(short_ids),
+        task_wasm_image=draw(texts),
+        participants=draw(rules),
+        stop=draw(stops),
+        model_uri=draw(uris),
+        hyperparams={"lr": 0.5} | draw(st.dictionaries(st.just("epochs"), st.integers(1, 9))),
+        schedule=draw(st.dictionaries(st.just("lr"), schedules)),
+        evaluate=draw(st.builds(Evaluation, counts, st.floats(0, 86_400))),
+        timeout_s=draw(st.floats(1e-3, 86_400)),
+        strategy=draw(texts),
+        strategy_args=draw(st.dictionaries(texts, scalars, max_size=2)),
+        update_format=draw(st.sampled_from(UpdateFormat)),
+        image_sha256=draw(st.one_of(st.just(""), digests)),
+        seed=draw(st.integers(0, 2**53)),
+    )
+
+
 MESSAGES: Mapping[str, st.SearchStrategy[Any]] = {
     "round-start": round_starts(),
     "update-ack": st.builds(
@@ -187,6 +239,14 @@ MESSAGES: Mapping[str, st.SearchStrategy[Any]] = {
     ),
     "launch-report": st.builds(
         LaunchReport, ids, several, several, st.dictionaries(ids, texts, max_size=3), texts
+    ),
+    "experiment-start": experiment_starts(),
+    "experiment-command": st.builds(
+        ExperimentCommand, short_ids, st.sampled_from(Command)
+    ),
+    "experiment-status": st.builds(
+        ExperimentStatus, short_ids, st.sampled_from(ExperimentPhase), digests, counts, counts,
+        texts, uris, metrics, metrics, numbers, counts, texts, texts,
     ),
     "discovery": st.builds(Discovery, ids, texts, st.dictionaries(texts, texts, max_size=3)),
     "alive": st.builds(Alive, ids, st.sampled_from(Liveness), texts),

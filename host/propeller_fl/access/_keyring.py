@@ -41,6 +41,13 @@ class Keyring:
             return found
         return Credential.load(self.desk.path_of(role.value, role)) if self.desk else None
 
+    def has(self, role: AccessRole) -> bool:
+        """Whether a service of ``role`` can log in: not with credentials from before there was such
+        a service."""
+        if self.given:
+            return any(one.role is role for one in self.given)
+        return self.desk is None or self.desk.path_of(role.value, role).exists()
+
     def of_proplet(self, name: str) -> Credential | None:
         """That proplet's; ``None`` where there are no logins."""
         if not self.given and self.desk is None:

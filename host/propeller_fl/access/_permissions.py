@@ -26,6 +26,9 @@ class AccessRole(StrEnum):
     MODEL_SERVER = "model-server"
     OPERATOR = "operator"  # starts rounds and watches them
     PUBLISHER = "publisher"  # puts models by hand (`propeller-fl model put`)
+    EXPERIMENTS = (
+        "experiments"  # starts rounds, one after the other, as an operator has asked it to
+    )
     GATEWAY = "gateway"  # the HTTP face: whoever shows its token may do what this may
     OBSERVER = "observer"  # reads rounds and models, and writes nothing
     PROPLET = "proplet"
@@ -98,7 +101,13 @@ def grants_of(
         case AccessRole.OPERATOR:
             probe = topics.absolute(_PROBE)
             return Grants(
-                publish=(topics.round_start, topics.parts_wanted, probe),
+                publish=(
+                    topics.round_start,
+                    topics.experiment_start,
+                    topics.any_experiment_command,
+                    topics.parts_wanted,
+                    probe,
+                ),
                 subscribe=(*_reads(topics), topics.any_part, probe, _VERSION),
             )
         case AccessRole.PUBLISHER:
@@ -106,6 +115,8 @@ def grants_of(
                 publish=(topics.model_publish, topics.any_part),
                 subscribe=(topics.any_model, topics.any_part),
             )
+        case AccessRole.EXPERIMENTS:
+            return _experiments(topics)
         case AccessRole.GATEWAY:
             return _gateway(topics, shared_topics)
         case AccessRole.OBSERVER:
@@ -115,7 +126,13 @@ def grants_of(
 
 
 def _reads(topics: Topics) -> tuple[str, ...]:
-    return (topics.any_status, topics.any_launch, topics.any_complete, topics.any_model)
+    return (
+        topics.any_status,
+        topics.any_launch,
+        topics.any_complete,
+        topics.any_model,
+        topics.any_experiment_status,
+    )
 
 
 def _manager(topics: Topics, shared: bool) -> Grants:
@@ -137,6 +154,22 @@ def _manager(topics: Topics, shared: bool) -> Grants:
             topics.any_complete,
             *_spoken(topics),
             topics.registry_requests,  # where nobody may write either unless it is shared
+        ),
+    )
+
+
+def _experiments(topics: Topics) -> Grants:
+    return Grants(
+        publish=(topics.round_start, topics.any_experiment_status),
+        subscribe=(
+            topics.experiment_start,
+            topics.any_experiment_command,
+            topics.any_status,
+            topics.any_complete,
+            topics.proplet_create_of("+"),
+            topics.proplet_alive_of("+"),
+            topics.proplet_create,
+            topics.proplet_alive,
         ),
     )
 

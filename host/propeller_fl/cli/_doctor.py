@@ -26,6 +26,7 @@ from propeller_fl.learn import sum_in_c
 from propeller_fl.link import Finding, probe_broker
 from propeller_fl.log import printable
 from propeller_fl.store import (
+    check_experiments,
     check_launches,
     check_models,
     check_rounds,
@@ -36,6 +37,7 @@ from propeller_fl.store import (
 _STORES: Final[tuple[tuple[str, str, Callable[[Path], str]], ...]] = (
     ("coordinator", "rounds.db", check_rounds),
     ("manager", "launches.db", check_launches),
+    ("experiments", "experiments.db", check_experiments),
 )
 
 

@@ -18,6 +18,7 @@ _COMMANDS = {
     "coordinator": "_services:coordinator",
     "demo": "_demo:demo",
     "doctor": "_doctor:doctor",
+    "experiment": "_experiments:group",
     "http": "_services:http",
     "init": "_access:init",
     "manager": "_services:manager",

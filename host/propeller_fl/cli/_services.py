@@ -8,6 +8,7 @@ import threading
 import click
 
 from propeller_fl import log
+from propeller_fl.access import AccessRole, Keyring
 from propeller_fl.cli import _lazy
 from propeller_fl.cli._context import Context, fails_clearly, pass_context, say
 from propeller_fl.config import Settings
@@ -41,9 +42,12 @@ def run_until_stopped(settings: Settings, roles: Role) -> None:
 @pass_context
 @fails_clearly
 def up(context: Context, proplets: str | None) -> None:
-    """Run everything: broker, manager, coordinator, model server and proplets."""
+    """Run everything: broker, manager, coordinator, model server, experiments and proplets."""
     settings = context.settings(proplet__ids=proplets or None)
     roles = Role.ALL if proplets != "" else Role.ALL & ~Role.PROPLETS
+    if not Keyring.of(settings).has(AccessRole.EXPERIMENTS):
+        say("no experiments: there is no credential for them; a deployment of `init` has one")
+        roles &= ~Role.EXPERIMENTS
     if settings.gateway.enabled:
         roles |= Role.GATEWAY
     run_until_stopped(settings, roles)

@@ -16,6 +16,11 @@ from propeller_fl.errors import LinkError, MessageError, RequestError
 from propeller_fl.link import BrokerAddress, Incoming, Link, LinkLoop
 from propeller_fl.parts import Fetcher, PartsServer, places_of
 from propeller_fl.wire import (
+    Command,
+    ExperimentCommand,
+    ExperimentPhase,
+    ExperimentStart,
+    ExperimentStatus,
     LaunchReport,
     Manifest,
     Model,
@@ -113,6 +118,67 @@ class Operator:
                 if isinstance(event, RoundComplete) or refused:
                     return
         raise RequestError(f"round {round_id} has not ended within {timeout_s:g} s")
+
+    def start_experiment(self, start: ExperimentStart) -> ExperimentStatus:
+        """Ask for an experiment; returns once it is durable, with where it stands.
+
+        Raises :class:`RequestError` with the reason when it is refused, or when nobody answers.
+        """
+        return self._ask_experiment(
+            start.experiment_id,
+            self._topics.experiment_start,
+            start.encode(),
+            lambda status: status.start_sha256 in ("", start.digest()),
+        )
+
+    def command_experiment(self, experiment_id: str, command: Command) -> ExperimentStatus:
+        """Pause, resume or stop an experiment; returns where it then stands, which is not where it
+        should if that cannot be. Raises as :meth:`start_experiment`."""
+        wanted = {
+            Command.PAUSE: (ExperimentPhase.PAUSED,),
+            Command.RESUME: (ExperimentPhase.RUNNING,),
+            Command.STOP: (ExperimentPhase.STOPPING,),
+        }[command]
+        return self._ask_experiment(
+            experiment_id,
+            self._topics.experiment_command(experiment_id),
+            ExperimentCommand(experiment_id, command).encode(),
+            lambda status: status.phase in wanted or status.phase.ended,
+        )
+
+    def watch_experiment(self, experiment_id: str, timeout_s: float) -> Iterator[ExperimentStatus]:
+        """Where it stands, whenever that changes, until it ends. Raises :class:`RequestError` when
+        it has not after ``timeout_s``."""
+        topic = self._topics.experiment_status(experiment_id)
+        with _Subscription(self._link, topic) as statuses:
+            for payload in statuses.until(time.monotonic() + timeout_s):
+                status = ExperimentStatus.decode(payload)
+                yield status
+                if status.phase.ended:
+                    return
+        raise RequestError(f"experiment {experiment_id} has not ended within {timeout_s:g} s")
+
+    def _ask_experiment(
+        self,
+        experiment_id: str,
+        topic: str,
+        message: bytes,
+        answers: Callable[[ExperimentStatus], bool],
+    ) -> ExperimentStatus:
+        with _Subscription(self._link, self._topics.experiment_status(experiment_id)) as statuses:
+            self._publish(topic, message)
+            for payload in statuses.until(time.monotonic() + self._timeout_s):
+                status = ExperimentStatus.decode(payload)
+                if not answers(status):
+                    continue
+                if status.phase is ExperimentPhase.REFUSED:
+                    raise RequestError(f"experiment {experiment_id} is refused: {status.detail}")
+                return status
+        raise RequestError(
+            f"nobody has answered for experiment {experiment_id} within {self._timeout_s:g} s",
+            hint="is there such an experiment, and does `propeller-fl up` or `experiment serve` "
+            "run on this broker, with the same topic prefix?",
+        )
 
     def model(self, uri: str) -> tuple[Model, bytes]:
         """The model retained on ``uri`` (no prefix), decoded and as its bytes.

@@ -27,8 +27,9 @@ _HINT: Final = (
 class DataSource(Protocol):
     """Gives each proplet its data document."""
 
-    def data_of(self, proplet_id: str) -> bytes | Path:
-        """The document, or the file that holds it. Raises ``ConfigError``. Any thread."""
+    def data_of(self, proplet_id: str, *, held_out: bool = False) -> bytes | Path:
+        """The document, or the file that holds it. ``held_out``: samples to evaluate on, which it
+        does not train on. Raises ``ConfigError``. Any thread."""
         ...
 
 
@@ -40,12 +41,15 @@ def data_source(setting: str, proplet_ids: Sequence[str]) -> DataSource:
     ``digits@3/10``             … the first proplet here has part 3 of 10, the next part 4, …
     a directory                 ``{proplet_id}.json`` or ``.cbor`` in it, read anew for each task
 
+    Held out are equal parts of the test samples; in a directory ``{proplet_id}.held-out.json`` or
+    ``.cbor``, and where there is none, what is trained on.
+
     Raises ``ConfigError``.
     """
     found = _SPEC.fullmatch(setting)
     if found is None:
         return DirectoryData(_directory(setting))
-    train, _ = datasets.split(datasets.load(found["name"]))
+    train, test = datasets.split(datasets.load(found["name"]))
     first = int(found["first"] or 1)
     of = int(found["of"] or len(proplet_ids))
     if first < 1 or first - 1 + len(proplet_ids) > of:
@@ -60,37 +64,51 @@ def data_source(setting: str, proplet_ids: Sequence[str]) -> DataSource:
         parts = datasets.shards(train, of, per_part=int(found["per_part"]))
     else:
         parts = datasets.iid(train, of)
+    shares = dict(zip(proplet_ids, range(first - 1, of), strict=False))
     return SharedData(
-        {
-            proplet_id: train.take(part)
-            for proplet_id, part in zip(proplet_ids, parts[first - 1 :], strict=False)
-        }
+        {proplet_id: train.take(parts[share]) for proplet_id, share in shares.items()},
+        lambda: {
+            proplet_id: test.take(datasets.iid(test, of)[share])
+            for proplet_id, share in shares.items()
+        },
     )
 
 
 class SharedData:
-    """Data sets in memory, one a proplet, encoded as CBOR when first asked for."""
+    """Data sets in memory, one a proplet, encoded as CBOR when first asked for; those held out are
+    made then, too."""
 
-    def __init__(self, parts: dict[str, datasets.Dataset]) -> None:
+    def __init__(
+        self,
+        parts: dict[str, datasets.Dataset],
+        held_out: Callable[[], dict[str, datasets.Dataset]],
+    ) -> None:
         self._parts = parts
-        self._encoded: dict[str, bytes] = {}
+        self._make_held_out = held_out
+        self._held_out: dict[str, datasets.Dataset] | None = None
+        self._encoded: dict[tuple[str, bool], bytes] = {}
         self._lock = threading.Lock()
 
-    def data_of(self, proplet_id: str) -> bytes:
+    def data_of(self, proplet_id: str, *, held_out: bool = False) -> bytes:
         """See :class:`DataSource`."""
         with self._lock:
-            encoded = self._encoded.get(proplet_id)
+            encoded = self._encoded.get((proplet_id, held_out))
             if encoded is None:
                 if proplet_id not in self._parts:
                     raise ConfigError(
                         f"there is no data for proplet {proplet_id}", hint="check proplet.ids"
                     )
-                encoded = self._encoded[proplet_id] = self._parts[proplet_id].encode(Format.CBOR)
+                if held_out and self._held_out is None:
+                    self._held_out = self._make_held_out()
+                parts = (self._held_out or {}) if held_out else self._parts
+                encoded = parts[proplet_id].encode(Format.CBOR)
+                self._encoded[proplet_id, held_out] = encoded
             return encoded
 
 
 class DirectoryData:
-    """Files ``{proplet_id}.cbor`` or ``{proplet_id}.json`` of a directory, which must exist."""
+    """Files ``{proplet_id}.cbor`` or ``{proplet_id}.json`` of a directory, which must exist; what
+    is held out has ``.held-out`` before that."""
 
     def __init__(self, directory: Path) -> None:
         if not _is(directory.is_dir):
@@ -100,9 +118,10 @@ class DirectoryData:
             )
         self._directory = directory
 
-    def data_of(self, proplet_id: str) -> Path:
+    def data_of(self, proplet_id: str, *, held_out: bool = False) -> Path:
         """See :class:`DataSource`."""
-        for suffix in ("cbor", "json"):
+        suffixes = ["held-out.cbor", "held-out.json"] if held_out else []
+        for suffix in (*suffixes, "cbor", "json"):
             path = self._directory / f"{proplet_id}.{suffix}"
             if _is(path.is_file):
                 return path

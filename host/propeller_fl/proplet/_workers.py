@@ -34,6 +34,7 @@ from propeller_fl.proplet._task import round_of
 from propeller_fl.proplet._task_events import Run
 from propeller_fl.proplet._update import Output, prepare_update
 from propeller_fl.signing import TrustedKeys
+from propeller_fl.wire import Mode
 
 _log = logging.getLogger(__name__)
 
@@ -211,7 +212,9 @@ class Workers:
     def _prepare(self, proplet_id: str, run: Run) -> tuple[CompiledModule, Invocation]:
         self._require_trust(run)
         module = self.runtime.compile(run.image)
-        files: dict[str, bytes | Path] = {"data": self._data.data_of(proplet_id)}
+        evaluates = run.start.env.get("FL_MODE") == Mode.EVALUATE
+        data = self._data.data_of(proplet_id, held_out=evaluates)
+        files: dict[str, bytes | Path] = {"data": data}
         if run.model is not None:
             files["model"] = run.model if isinstance(run.model, bytes) else run.model.path
         return module, Invocation(run.start.env, files)

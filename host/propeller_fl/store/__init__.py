@@ -5,6 +5,7 @@ from __future__ import annotations
 from propeller_fl.store._check import (
     FilesReport,
     ModelsReport,
+    check_experiments,
     check_launches,
     check_models,
     check_rounds,
@@ -12,6 +13,7 @@ from propeller_fl.store._check import (
     made_models,
 )
 from propeller_fl.store._database import open_to_read
+from propeller_fl.store._experiments import ExperimentStore, SavedExperiment, SavedRound
 from propeller_fl.store._large import (
     check_file,
     check_finite,
@@ -50,6 +52,7 @@ from propeller_fl.store._vector_file import VectorFile, write_vector
 
 __all__ = [
     "Columns",
+    "ExperimentStore",
     "FilesReport",
     "KeptState",
     "KeptUpdate",
@@ -64,12 +67,15 @@ __all__ = [
     "Owed",
     "PruneBudget",
     "RoundStore",
+    "SavedExperiment",
     "SavedLaunch",
+    "SavedRound",
     "StoredModel",
     "StoryLine",
     "UpdateFileRows",
     "UpdateFiles",
     "VectorFile",
+    "check_experiments",
     "check_file",
     "check_finite",
     "check_launches",

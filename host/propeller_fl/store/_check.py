@@ -14,6 +14,7 @@ from typing import Final
 from propeller_fl import disk
 from propeller_fl.errors import DamagedStoreError, MessageError, StoreError
 from propeller_fl.store._database import check_database, open_to_read, store_errors
+from propeller_fl.store._experiments import EXPERIMENTS_VERSION
 from propeller_fl.store._large import check_file
 from propeller_fl.store._launches import LAUNCHES_VERSION
 from propeller_fl.store._models_dir import (
@@ -29,7 +30,15 @@ from propeller_fl.store._rounds_schema import VERSION as ROUNDS_VERSION
 from propeller_fl.store._update_files import UpdateFiles
 from propeller_fl.wire import Manifest, format_of
 
-_COUNTED: Final = ("rounds", "updates", "models", "strategy_states", "launches", "proplets")
+_COUNTED: Final = (
+    "experiments",
+    "rounds",
+    "updates",
+    "models",
+    "strategy_states",
+    "launches",
+    "proplets",
+)
 _COUNTED_IF_ANY: Final = frozenset({"strategy_states"})
 
 
@@ -65,6 +74,11 @@ def check_rounds(path: Path) -> str:
 def check_launches(path: Path) -> str:
     """The same for a manager's."""
     return _sound(path, LAUNCHES_VERSION)
+
+
+def check_experiments(path: Path) -> str:
+    """The same for the experiments' service."""
+    return _sound(path, EXPERIMENTS_VERSION)
 
 
 def made_models(path: Path) -> dict[int, str]:

@@ -16,6 +16,21 @@ from propeller_fl.wire._control_messages import (
     TaskStart,
     TaskStop,
 )
+from propeller_fl.wire._experiment_messages import (
+    Command,
+    ExperimentCommand,
+    ExperimentPhase,
+    ExperimentStart,
+    ExperimentStatus,
+    check_experiment_id,
+)
+from propeller_fl.wire._experiment_rules import (
+    Evaluation,
+    Goal,
+    Schedule,
+    Selection,
+    StopRules,
+)
 from propeller_fl.wire._fields import Scalar
 from propeller_fl.wire._labels import UPDATE_LABELS
 from propeller_fl.wire._manifest import MAX_WANTED, Manifest, PartsWanted
@@ -75,10 +90,17 @@ __all__ = [
     "UPDATE_LABELS",
     "AckStatus",
     "Alive",
+    "Command",
     "Delta",
     "Discovery",
+    "Evaluation",
+    "ExperimentCommand",
+    "ExperimentPhase",
+    "ExperimentStart",
+    "ExperimentStatus",
     "FlSpec",
     "Format",
+    "Goal",
     "ImageChunk",
     "ImageRequest",
     "LaunchReport",
@@ -94,7 +116,10 @@ __all__ = [
     "RoundStart",
     "RoundStatus",
     "Scalar",
+    "Schedule",
+    "Selection",
     "Shapes",
+    "StopRules",
     "TaskResult",
     "TaskStart",
     "TaskStop",
@@ -107,6 +132,7 @@ __all__ = [
     "UpdateIndex",
     "UpdateManifest",
     "UpdateSender",
+    "check_experiment_id",
     "check_id",
     "check_model_uri",
     "check_shapes",

@@ -123,6 +123,34 @@ class Topics:
     def forwarded_updates(self) -> str:
         return self.absolute("fml/updates")
 
+    # experiments
+
+    @property
+    def experiment_start(self) -> str:
+        return self.absolute("fl/experiments/start")
+
+    def experiment_command(self, experiment_id: str) -> str:
+        return self.absolute(f"fl/experiments/{experiment_id}/command")
+
+    @property
+    def any_experiment_command(self) -> str:
+        return self.absolute("fl/experiments/+/command")
+
+    def experiment_status(self, experiment_id: str) -> str:
+        return self.absolute(f"fl/experiments/{experiment_id}/status")
+
+    @property
+    def any_experiment_status(self) -> str:
+        return self.absolute("fl/experiments/+/status")
+
+    def parse_experiment_command(self, topic: str) -> str | None:
+        """The experiment whose command topic this is."""
+        match (self.relative(topic) or "").split("/"):
+            case ["fl", "experiments", experiment_id, "command"]:
+                return check_id(experiment_id, "experiment_id")
+            case _:
+                return None
+
     # models and images
 
     @property
