@@ -197,6 +197,7 @@ def test_an_operator_runs_a_round_over_https(up: Service, deployment: Path) -> N
     done = run(deployment, "test", "http", "--url", gateway_url(up), f"--participants={FIRST}")
     assert done.exit_code == 0, done.output
     assert "PASSED" in done.output
+    assert "pause_writing() failed" not in up.log  # what TLS has still to send when it begins
 
 
 def test_who_reads_may_not_start_rounds(up: Service, deployment: Path) -> None:

@@ -98,9 +98,9 @@ class Visitor(H11Protocol):
         self._reading_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)  # first: of TLS, something may wait to be sent already
         # Pause as soon as anything is not taken. With 0, asyncio's TLS would never go on.
         transport.set_write_buffer_limits(high=1 if transport.get_extra_info("ssl_object") else 0)
-        super().connection_made(transport)
         self._expect_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
