@@ -52,6 +52,7 @@ class BrokerConfig:
     insecure: bool = False  # accept any certificate
     allow_plain: bool = False  # beyond this machine without TLS, ours also without logins
     keepalive_s: int = 30
+    mqtt5: bool = False  # manager and coordinator ask for MQTT 5, and speak 3.1.1 where it is none
 
 
 @dataclass(frozen=True, slots=True)

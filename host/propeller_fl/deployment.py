@@ -322,6 +322,8 @@ class Deployment:
             self._login(credential),
             credential.client_id if credential else role.value,
             keepalive_s=self.settings.broker.keepalive_s,
+            mqtt5=self.settings.broker.mqtt5
+            and role in (AccessRole.MANAGER, AccessRole.COORDINATOR),
         )
         stack.callback(link.close)
         self._links.append(link)

@@ -388,7 +388,7 @@ class AccessDesk:
     def _write_settings(self, plan: Plan) -> None:
         broker: dict[str, Any] = {"host": plan.listen, "port": plan.port}
         if plan.broker == "mosquitto":
-            broker = {"url": plan.url("mqtts", plan.port)}
+            broker = {"url": plan.url("mqtts", plan.port), "mqtt5": True}
         sections = {
             "broker": broker,
             "model_server": {

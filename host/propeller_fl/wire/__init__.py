@@ -52,6 +52,7 @@ from propeller_fl.wire._tensors import (
     unflatten,
 )
 from propeller_fl.wire._topics import (
+    SENDER_PROPERTY,
     Topics,
     check_id,
     check_model_uri,
@@ -72,6 +73,7 @@ __all__ = [
     "MAX_SIGNATURES",
     "MAX_VERSION",
     "MAX_WANTED",
+    "SENDER_PROPERTY",
     "UPDATE_LABELS",
     "AckStatus",
     "Alive",
