@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import ipaddress
 import os
 import tomllib
 import types
@@ -30,6 +29,7 @@ DEPLOYMENT_FILE: Final = "settings.toml"  # in data_dir
 ENV_PREFIX: Final = "PROPELLER_FL_"
 _SECRET: Final = {"broker.url"}  # may hold a password
 _MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+OPEN_ROUTES: Final = frozenset(("datasets", "models", "proplets", "rounds", "task", "tasks"))
 
 
 def default_data_dir() -> Path:
@@ -52,6 +52,7 @@ class BrokerConfig:
     insecure: bool = False  # accept any certificate
     allow_plain: bool = False  # beyond this machine without TLS, ours also without logins
     keepalive_s: int = 30
+    mqtt5: bool = False  # manager and coordinator ask for MQTT 5, and speak 3.1.1 where it is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +129,12 @@ class GatewayConfig:
     """Propeller's HTTP face. With ``enabled`` it is part of `up`."""
 
     enabled: bool = False
-    http_host: str = "127.0.0.1"  # any other needs a token_file
+    http_host: str = "127.0.0.1"  # any other needs tokens and TLS
     http_port: int = 8080  # 0: a free one
-    token_file: Path | None = None  # who asks must show what is in it
+    token_file: Path | None = None  # lines of "NAME TOKEN", beside the tokens of `init`
+    allow_plain: bool = False  # beyond this machine without TLS
+    open_routes: tuple[str, ...] = ()  # to be read without a token: models, rounds, …
+    max_requests_per_s: float = 100.0  # of one identity, or address, in the long run
     wait_s: float = 15.0  # how long an answer over MQTT is waited for
     task_wasm_image: str = "oci://example/fl-client-wasm:latest"  # of an experiment that names none
     data: str = ""  # as proplet.data, of proplet.ids, to be had over HTTP; empty: no data are
@@ -346,10 +350,11 @@ def _check(settings: Settings) -> None:
     gateway = settings.gateway
     _require(0 <= gateway.http_port < 65536, "gateway.http_port", "0 to 65535")
     _require(0 < gateway.wait_s <= 300, "gateway.wait_s", "above 0, at most 300 s")
+    _require(gateway.max_requests_per_s > 0, "gateway.max_requests_per_s", "above 0")
     _require(
-        gateway.token_file is not None or _is_loopback(gateway.http_host),
-        "gateway.http_host",
-        "an address of this machine alone, such as 127.0.0.1, or set gateway.token_file",
+        set(gateway.open_routes) <= OPEN_ROUTES,
+        "gateway.open_routes",
+        f"some of {', '.join(sorted(OPEN_ROUTES))}, with commas between",
     )
     large = settings.large
     _require(large.above_bytes > 0, "large.above_bytes", "above 0")
@@ -370,13 +375,6 @@ def _check(settings: Settings) -> None:
         "proplet.models_url",
         "http://host:port of a model server, or empty",
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _require(holds: bool, name: str, rule: str) -> None:

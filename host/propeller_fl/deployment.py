@@ -32,9 +32,9 @@ from propeller_fl.link import (
 
 if TYPE_CHECKING:
     from propeller_fl.manager import ImageLibrary
-    from propeller_fl.model_server import HttpGuard
     from propeller_fl.parts import HttpAccess
     from propeller_fl.proplet import Seat
+    from propeller_fl.web import HttpGuard
 
 _log = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ class Deployment:
                 settings.model_server,
                 models,
                 large=settings.large,
-                guard=self._http_guard(),
+                guard=self._models_guard(),
             )
             server.start()
             stack.callback(server.stop)
@@ -313,14 +313,16 @@ class Deployment:
             book,
             data_source(config.data, ids) if config.data else None,
         )
-        server = gateway_server(gateway, config)
+        guard = self._http_guard(public=bool(config.open_routes))
+        server = gateway_server(gateway, config, guard)
         stack.callback(gateway.stop)
         gateway.start()
         server.start()
         stack.callback(server.stop, _STOP_HTTP_S)
         self._watched.append(_Watched("gateway", lambda: server.failure))
         host, port = server.address
-        self.gateway_address = f"http://{host}:{port}"
+        scheme = "https" if guard.tls else "http"
+        self.gateway_address = f"{scheme}://{host}:{port}"
 
     def _login(self, credential: Credential | None) -> BrokerAddress:
         if self._own_broker is not None:
@@ -337,16 +339,19 @@ class Deployment:
             return Seat(self._login(None))
         return Seat(self._login(credential), credential.client_id, credential.own_topics)
 
-    def _http_guard(self) -> HttpGuard:
-        from propeller_fl.model_server import HttpGuard
+    def _models_guard(self) -> HttpGuard:
+        public = self.settings.model_server.public
+        guard = self._http_guard(public=public)
+        return replace(guard, knows=None) if public else guard
+
+    def _http_guard(self, *, public: bool) -> HttpGuard:
+        """``public``: for who has no certificate as well."""
+        from propeller_fl.web import HttpGuard
 
         desk = self._keyring.desk
         if desk is None:
             return HttpGuard()
-        public = self.settings.model_server.public
-        return HttpGuard(
-            desk.server_context(public=public), None if public else TokenBook(desk).name_of
-        )
+        return HttpGuard(desk.server_context(public=public), TokenBook(desk).caller_of)
 
     def _http_access(self) -> HttpAccess | None:
         """As the first of our proplets, which fetches for all."""
@@ -362,6 +367,8 @@ class Deployment:
             self._login(credential),
             credential.client_id if credential else role.value,
             keepalive_s=self.settings.broker.keepalive_s,
+            mqtt5=self.settings.broker.mqtt5
+            and role in (AccessRole.MANAGER, AccessRole.COORDINATOR),
         )
         stack.callback(link.close)
         self._links.append(link)

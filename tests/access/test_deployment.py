@@ -149,18 +149,55 @@ def test_a_rotated_credential_is_void_and_keeps_the_session(up: Service, deploym
     assert new.client_id == old.client_id
 
 
-def test_the_gateway_hears_of_rounds_and_proplets(up: Service) -> None:
+def gateway_url(up: Service) -> str:
     ready = "ready: Propeller's HTTP at "
     up.wait_for(ready)
     [line] = [line for line in up.log.splitlines() if line.startswith(ready)]
-    url = line.removeprefix(ready)
+    return line.removeprefix(ready)
 
-    def alive() -> list[str]:
-        found = httpx.get(f"{url}/proplets").json()["proplets"]
-        return [proplet["id"] for proplet in found if proplet["alive"]]
 
-    wait_until(lambda: FIRST in alive(), 60, "the proplet is alive for the gateway")
-    assert 0 in httpx.get(f"{url}/models").json()["versions"]
+def client_of(deployment: Path, url: str, name: str) -> httpx.Client:
+    desk = AccessDesk.at(deployment)
+    assert desk is not None
+    role = AccessRole.PROPLET if name == FIRST else AccessRole(name)
+    credential = Credential.load(desk.path_of(name, role))
+    headers = {"Authorization": f"Bearer {credential.token}"}
+    return httpx.Client(
+        base_url=url, verify=credential.tls.context(), headers=headers, timeout=60, trust_env=False
+    )
+
+
+def test_the_gateway_hears_of_rounds_and_proplets(up: Service, deployment: Path) -> None:
+    url = gateway_url(up)
+    assert url.startswith("https://")  # though it is for this machine alone
+    with client_of(deployment, url, "observer") as http:
+
+        def alive() -> list[str]:
+            found = http.get("/proplets").json()["proplets"]
+            return [proplet["id"] for proplet in found if proplet["alive"]]
+
+        wait_until(lambda: FIRST in alive(), 60, "the proplet is alive for the gateway")
+        assert 0 in http.get("/models").json()["versions"]
+        assert http.post("/tasks", json={"name": "x"}).status_code == 403
+        assert http.get("/models", headers={"Authorization": "Bearer x"}).status_code == 401
+    with client_of(deployment, url, FIRST) as http:
+        assert http.get("/datasets/another").status_code == 403
+        assert http.post("/experiments", json={}).status_code == 403
+    with client_of(deployment, url, "coordinator") as http:
+        assert http.get("/models").status_code == 403
+    context = ssl.create_default_context(cafile=deployment / "access" / "authority.pem")
+    with (
+        httpx.Client(base_url=url, verify=context, trust_env=False) as stranger,
+        pytest.raises(httpx.TransportError),
+    ):
+        stranger.get("/health")
+
+
+def test_an_operator_runs_a_round_over_https(up: Service, deployment: Path) -> None:
+    done = run(deployment, "test", "http", "--url", gateway_url(up), f"--participants={FIRST}")
+    assert done.exit_code == 0, done.output
+    assert "PASSED" in done.output
+    assert "pause_writing() failed" not in up.log  # what TLS has still to send when it begins
 
 
 def test_who_reads_may_not_start_rounds(up: Service, deployment: Path) -> None:

@@ -15,11 +15,16 @@ from propeller_fl.operator import Operator
 from propeller_fl.wire import model_uri
 
 TOKEN = "0123456789abcdef0123456789abcdef"
+TOKENS = {
+    name: f"{name}-{'f' * 24}"
+    for name in ("operator", "publisher", "observer", "hand-1", "manager")
+}
 PREFIX = "m/domain/c/channel"
 
 
 def settings(directory: Path, **more: str) -> Settings:
-    (directory / "token").write_text(TOKEN + "\n")
+    lines = [TOKEN, "# those who may do less", *(f"{name} {TOKENS[name]}" for name in TOKENS)]
+    (directory / "token").write_text("\n".join(lines) + "\n")
     flags = {
         "data_dir": str(directory / "state"),
         "topic_prefix": PREFIX,
@@ -32,6 +37,7 @@ def settings(directory: Path, **more: str) -> Settings:
         "coordinator.model_grace_s": "4",
         "gateway.token_file": str(directory / "token"),
         "gateway.data": "tumors",
+        "gateway.max_requests_per_s": "10000",  # who tests asks as fast as it goes
     }
     return config.load(environ={}, flags=flags | more)
 

@@ -16,7 +16,7 @@ from propeller_fl.wire import RoundComplete
 
 from ..proplet.test_generic import ADD, SLEEPER
 from ..support.wait import wait_until
-from .conftest import TOKEN
+from .conftest import TOKEN, TOKENS
 
 PATIENCE_S = 90.0
 PROPLETS = ["proplet-1", "proplet-2", "proplet-3"]
@@ -242,6 +242,26 @@ def test_who_shows_no_token_gets_nothing(deployment: Deployment, shown: str) -> 
         assert refused.headers["www-authenticate"] == "Bearer"
         assert stranger.get("/health").json() == {"status": "ok", "broker": "up"}
         assert stranger.get("/openapi.json").status_code == 200
+
+
+def test_each_token_of_the_file_is_of_its_role(deployment: Deployment) -> None:
+    url = deployment.gateway_address
+    operator, observer, hand = (
+        {"authorization": f"Bearer {TOKENS[name]}"} for name in ("operator", "observer", "hand-1")
+    )
+    wanted = experiment("r-roles")
+    with httpx.Client(base_url=url, timeout=90.0) as http:
+        assert http.post("/experiments", json=wanted, headers=hand).status_code == 403
+        assert http.post("/experiments", json=wanted, headers=observer).status_code == 403
+        assert http.post("/experiments", json=wanted, headers=operator).status_code == 201
+        mine = http.get("/task", params={"round_id": "r-roles"}, headers=hand).json()["task"]
+        assert mine["config"] == {"proplet_id": "hand-1"}
+        own, other = (update("r-roles", name) for name in ("hand-1", "hand-2"))
+        assert http.post("/update", json=other, headers=hand).status_code == 403
+        assert http.post("/update", json=own, headers=operator).status_code == 403
+        assert http.post("/update", json=own, headers=hand).status_code == 200
+        seen = http.get("/rounds/r-roles/complete", headers=observer).json()
+        assert (seen["completed"], seen["k_of_n"]) == (False, 2)  # whose count comes by and by
 
 
 def test_a_body_has_its_limit_and_its_type(http: httpx.Client) -> None:

@@ -62,8 +62,10 @@ class Stage:
             TOPICS.absolute("fl/rounds/+/acks/+"),
         )
 
-    def start_manager(self, limits: LinkLimits = LIMITS, *, launch: bool = True) -> Manager:
-        self.link = new_link(self.loop, self.broker.address, "manager", limits)
+    def start_manager(
+        self, limits: LinkLimits = LIMITS, *, launch: bool = True, mqtt5: bool = False
+    ) -> Manager:
+        self.link = new_link(self.loop, self.broker.address, "manager", limits, mqtt5=mqtt5)
         self.store = LaunchStore(self.directory / "launches.db")
         self.manager = Manager(
             self.link,

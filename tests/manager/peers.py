@@ -16,9 +16,14 @@ class Peer:
     """A link that is up, and remembers what it received on each topic."""
 
     def __init__(
-        self, loop: LinkLoop, address: BrokerAddress, client_id: str, *topic_filters: str
+        self,
+        loop: LinkLoop,
+        address: BrokerAddress,
+        client_id: str,
+        *topic_filters: str,
+        mqtt5: bool = False,
     ) -> None:
-        self.link = new_link(loop, address, client_id)
+        self.link = new_link(loop, address, client_id, mqtt5=mqtt5)
         self.received: list[Incoming] = []
         for topic_filter in topic_filters:
             self.link.subscribe(topic_filter, self._receive)
@@ -32,6 +37,10 @@ class Peer:
     def ask_for(self, topic: str) -> None:
         """Subscribe, perhaps once more, so that the broker sends what is retained there."""
         self.link.subscribe(topic, self._receive, qos=0).wait(10)
+
+    def beside(self, topic: str) -> list[dict[str, str]]:
+        """What came beside the payloads on ``topic``."""
+        return [dict(one.properties) for one in list(self.received) if one.topic == topic]
 
     def heard(self, topic: str) -> list[bytes]:
         return [incoming.payload for incoming in list(self.received) if incoming.topic == topic]
@@ -58,7 +67,12 @@ class Peer:
 
 
 def new_link(
-    loop: LinkLoop, address: BrokerAddress, client_id: str, limits: LinkLimits = LIMITS
+    loop: LinkLoop,
+    address: BrokerAddress,
+    client_id: str,
+    limits: LinkLimits = LIMITS,
+    *,
+    mqtt5: bool = False,
 ) -> Link:
     """Not started yet."""
-    return Link(loop, address, client_id, backoff=QUICK, limits=limits)
+    return Link(loop, address, client_id, backoff=QUICK, limits=limits, mqtt5=mqtt5)

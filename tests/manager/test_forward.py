@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
 from propeller_fl.link import LinkLimits
 from propeller_fl.wire import AckStatus, Discovery, UpdateAck
 
+from ..support.brokers import mosquitto
 from ..support.wait import wait_until
 from .conftest import TOPICS, Stage, round_start
+from .peers import Peer
 
 UPDATE = TOPICS.update("r-1", "p-1")
 
@@ -30,6 +33,33 @@ def test_verbatim(any_stage: Stage) -> None:
     assert sorted(stage.peer.expect(TOPICS.forwarded_updates, 2)) == sorted([spaced, cbor])
     wait_until(lambda: stage.manager.forwarded().forwarded == 2, 5, "both are counted")
     assert stage.manager.forwarded().refused == {}
+
+
+def forwarded_with_mqtt5(stage: Stage) -> list[dict[str, str]]:
+    """What comes beside an update that manager and coordinator would speak MQTT 5 about."""
+    stage.start_manager(mqtt5=True)
+    address, topic = stage.broker.address, TOPICS.forwarded_updates
+    knows = Peer(stage.loop, address, "coordinator", topic, mqtt5=True)
+    stage.peer.say(UPDATE, update())
+    for peer in (knows, stage.peer):  # who speaks 3.1.1 gets the same
+        assert peer.expect(topic) == [update()]
+    assert stage.peer.beside(topic) == [{}]
+    stage.peer.say(UPDATE, update(proplet_id="p-2"))
+    assert UpdateAck.decode(stage.peer.expect(TOPICS.ack("r-1", "p-1"))[0]).reason == "identity"
+    return knows.beside(topic)
+
+
+def test_who_sent_it_goes_beside_the_payload(tmp_path: Path) -> None:
+    with mosquitto(tmp_path) as broker:
+        stage = Stage(broker, tmp_path)
+        try:
+            assert forwarded_with_mqtt5(stage) == [{"proplet_id": "p-1"}]
+        finally:
+            stage.close()
+
+
+def test_where_there_is_no_room_for_it_nothing_changes(stage: Stage) -> None:
+    assert forwarded_with_mqtt5(stage) == [{}]
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,17 @@ def test_a_request_that_does_not_come(address: Address, say: bytes) -> None:
         until_hung_up(client, say=say)
 
 
+def test_who_has_begun_a_request_is_told_why_it_ends(address: Address) -> None:
+    with socket.create_connection(address, 30) as client:
+        client.sendall(ASK)
+        answer = b""
+        while piece := client.recv(65_536):
+            answer += piece
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"content-length: %d" % len(body) in head
+
+
 def test_a_second_request_that_does_not_come(address: Address) -> None:
     with socket.create_connection(address, 10) as client:
         client.sendall(ASK.replace(b"/models/1", b"/healthz") + b"\r\n")

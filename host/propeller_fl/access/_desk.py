@@ -96,6 +96,7 @@ class Plan:
     broker: Broker = "embedded"
     port: int = 8883
     http_port: int = 8443
+    gateway_port: int = 8444
     topic_prefix: str = ""
     client_certificates: bool = True
     shared_topics: bool = False
@@ -387,7 +388,7 @@ class AccessDesk:
     def _write_settings(self, plan: Plan) -> None:
         broker: dict[str, Any] = {"host": plan.listen, "port": plan.port}
         if plan.broker == "mosquitto":
-            broker = {"url": plan.url("mqtts", plan.port)}
+            broker = {"url": plan.url("mqtts", plan.port), "mqtt5": True}
         sections = {
             "broker": broker,
             "model_server": {
@@ -395,6 +396,7 @@ class AccessDesk:
                 "http_port": plan.http_port,
                 "models_dir": str(self._data_dir / "models"),
             },
+            "gateway": {"http_host": plan.listen, "http_port": plan.gateway_port},
         }
         lines = ["# Made by `propeller-fl init`; yours to change."]
         lines += [f"topic_prefix = {json.dumps(plan.topic_prefix)}"]

@@ -6,6 +6,7 @@ import threading
 
 from propeller_fl.access._desk import AccessDesk
 from propeller_fl.access._identity import Identity
+from propeller_fl.web import Caller
 
 
 class TokenBook:
@@ -18,7 +19,7 @@ class TokenBook:
         self._stamp = (-1, -1)
         self._identities: tuple[Identity, ...] = ()
 
-    def name_of(self, token: str) -> str | None:
+    def caller_of(self, token: str) -> Caller | None:
         """``None`` when it is nobody's. Each is compared in constant time, and always all of them.
 
         Raises :class:`ConfigError` when the identities cannot be read.
@@ -26,7 +27,7 @@ class TokenBook:
         found = None
         for identity in self._now():
             if identity.has_token(token):
-                found = identity.name
+                found = Caller(identity.name, identity.role)
         return found
 
     def _now(self) -> tuple[Identity, ...]:

@@ -49,6 +49,7 @@ from propeller_fl.firmware import shell_lines, type_settings
 )
 @click.option("--port", default=8883, show_default=True, help="Of the broker.")
 @click.option("--http-port", default=8443, show_default=True, help="Of the model server.")
+@click.option("--gateway-port", default=8444, show_default=True, help="Of Propeller's HTTP face.")
 @click.option("--proplets", metavar="ID,ID,…", help="To enroll; '' for none.")
 @click.option(
     "--client-certificates/--no-client-certificates",
@@ -70,6 +71,7 @@ def init(
     broker: Any,
     port: int,
     http_port: int,
+    gateway_port: int,
     proplets: str | None,
     client_certificates: bool,
     shared_topics: bool,
@@ -87,6 +89,7 @@ def init(
         broker=broker,
         port=port,
         http_port=http_port,
+        gateway_port=gateway_port,
         topic_prefix=settings.topic_prefix,
         client_certificates=client_certificates,
         shared_topics=shared_topics,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import ssl
 import sys
 import tempfile
 import time
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 import click
 
+from propeller_fl.access import AccessRole, Keyring
 from propeller_fl.cli._context import Context, fails_clearly, pass_context
 from propeller_fl.config import Settings
 from propeller_fl.deployment import Deployment, Role
@@ -35,7 +37,11 @@ class _FailedError(PropellerError):
 
 @click.command()
 @click.option("--url", help="Of a running HTTP face; default: one of its own, with all services.")
-@click.option("--token-file", type=click.Path(path_type=Path), help="What it wants to be shown.")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    help="Holds the token to show; default: the operator's of the deployment or of --credentials.",
+)
 @click.option("--participants", metavar="ID,ID,…", help="Default: who is alive.")
 @click.option("--image", default="", help="The module; default: the HTTP face's.")
 @click.option("--timeout-s", default=60.0, show_default=True, help="Deadline of the round.")
@@ -57,16 +63,28 @@ def http(
     wanted = participants.split(",") if participants else []
 
     def run() -> str:
-        token = token_file.read_text().strip() if token_file else ""
         if url is not None:
-            return _http_round(_Http(url.rstrip("/"), token), wanted, image, timeout_s)
+            face = _Http(url.rstrip("/"), *_shown(context.settings(), url, token_file))
+            return _http_round(face, wanted, image, timeout_s)
         with tempfile.TemporaryDirectory() as directory:
             settings = _isolated(context.settings(), Path(directory))
             with Deployment(settings, Role.ALL | Role.GATEWAY) as deployment:
-                face = _Http(deployment.gateway_address, "")
+                face = _Http(deployment.gateway_address)
                 return _http_round(face, wanted, image, timeout_s)
 
     _verdict(run)
+
+
+def _shown(
+    settings: Settings, url: str, token_file: Path | None
+) -> tuple[str, ssl.SSLContext | None]:
+    """The token, and with whom and as whom TLS is spoken. No token goes out without TLS but one
+    that was named."""
+    credential = Keyring.of(settings).of_role(AccessRole.OPERATOR)
+    if credential is None or not url.startswith("https:"):
+        return (token_file.read_text().strip() if token_file else ""), None
+    token = token_file.read_text().strip() if token_file else credential.token
+    return token, credential.tls.context()
 
 
 def _verdict(run: Callable[[], str]) -> None:
@@ -99,8 +117,9 @@ def _isolated(settings: Settings, directory: Path) -> Settings:
 class _Http:
     """JSON there and back. Raises ``_FailedError`` for anything but 2xx."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str = "", tls: ssl.SSLContext | None = None) -> None:
         self._url = url
+        self._tls = tls
         self._headers = {"content-type": "application/json"}
         if token:
             self._headers["authorization"] = f"Bearer {token}"
@@ -109,7 +128,7 @@ class _Http:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._url + path, data, self._headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=60, context=self._tls) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             said = error.read().decode(errors="replace")[:400]

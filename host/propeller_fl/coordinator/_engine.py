@@ -50,6 +50,7 @@ from propeller_fl.rounds import (
 )
 from propeller_fl.store import Owed, RoundStore
 from propeller_fl.wire import (
+    SENDER_PROPERTY,
     Manifest,
     Mode,
     Model,
@@ -214,7 +215,8 @@ class Engine:
                 self._add(self._starts.arrived(incoming, now_s))
                 continue  # it is acknowledged when it has been judged
             if incoming.topic == self._topics.forwarded_updates:
-                self._on_update(incoming.payload, now_s)
+                sender = incoming.properties.get(SENDER_PROPERTY, "")
+                self._on_update(incoming.payload, sender, now_s)
             elif incoming.topic != self._topics.model_publish:
                 self._on_model(self._topics.relative(incoming.topic) or "", incoming.payload)
             self._voice.acknowledge_message(incoming)
@@ -285,9 +287,10 @@ class Engine:
         } - {""}  # a round of an older store does not say
         return bool(bases) and hashlib.sha256(payload).hexdigest() not in bases
 
-    def _on_update(self, payload: bytes, now_s: float) -> None:
+    def _on_update(self, payload: bytes, sender: str, now_s: float) -> None:
         sha256 = hashlib.sha256(payload).hexdigest()
-        match read_update(payload, sha256, self._config.max_update_bytes, self._base_of):
+        max_bytes = self._config.max_update_bytes
+        match read_update(payload, sha256, max_bytes, self._base_of, sender):
             case UnreadableUpdate("", _, reason, detail) | UnreadableUpdate(_, "", reason, detail):
                 _log.warning("update of nobody refused: %s: %s", reason, detail)
             case UnreadableUpdate(round_id, proplet_id, reason, detail):

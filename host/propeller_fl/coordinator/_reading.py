@@ -54,17 +54,28 @@ def read_update(
     sha256: str,
     max_bytes: int,
     base_of: Callable[[Update], Tensors | None] = lambda update: None,
+    sender: str = "",
 ) -> ReadUpdate | ReadOffer | UnreadableUpdate:
     """Read a forwarded update; ``sha256`` is that of ``payload``.
 
     ``base_of`` gives the model an update was trained from, or ``None`` when the rules are going to
-    refuse the update anyway: by its round, its base model or its shapes.
+    refuse the update anyway: by its round, its base model or its shapes. ``sender`` is whom its
+    protected topic named, where that has come along: an update that names another is his, refused.
     """
     try:
         if len(payload) > max_bytes:
             raise MessageError(
                 Reason.TOO_LARGE, f"the update has {len(payload)} bytes, at most {max_bytes} go in"
             )
+        if sender:
+            said = UpdateSender.decode(payload)
+            if said.proplet_id not in ("", sender):
+                err = MessageError(
+                    Reason.IDENTITY,
+                    f"proplet_id is {said.proplet_id!r} in the update, which {sender!r} has sent",
+                    field="proplet_id",
+                )
+                return UnreadableUpdate(said.round_id, sender, str(err.reason), str(err))
         offer = UpdateManifest.decode(payload)
         if offer is not None:
             _check_metrics(offer.metrics)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from propeller_fl.gateway._api import api_app, openapi
+from propeller_fl.gateway._app import api_app
 from propeller_fl.gateway._errors import Refusal
 from propeller_fl.gateway._gateway import Gateway
+from propeller_fl.gateway._openapi import openapi
 from propeller_fl.gateway._server import gateway_server
 from propeller_fl.gateway._tasks import TaskBook, TaskState
 

@@ -79,6 +79,11 @@ class Task:
         times = ("start_time", "finish_time", "created_at", "updated_at")
         return kept | {name: getattr(self, name) for name in times}
 
+    def outline(self) -> dict[str, Any]:
+        """The same for who may not start tasks: what they are given may hold secrets."""
+        given = ("env", "cli_args", "inputs")
+        return {name: value for name, value in self.document().items() if name not in given}
+
 
 class TaskBook:
     """All tasks, by id. Any thread. Raises ``StoreError``."""

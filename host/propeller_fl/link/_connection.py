@@ -15,12 +15,13 @@ import logging
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Sequence
-from itertools import starmap
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from ..errors import LinkError
@@ -40,6 +41,10 @@ _READ_AHEAD_BYTES = 64 * 1024
 _MORE = getattr(socket, "MSG_MORE", None)
 _CORK = getattr(socket, "TCP_CORK", None)
 _READS_A_TURN = 64  # packets of one connection before the other connections get their turn
+_Properties: Any = Properties  # has no types
+_FOR_EVER_S = 0xFFFFFFFF  # how long the broker keeps a session (MQTT 5)
+_ANY_NUMBER = 0xFFFF
+_UNKNOWN_VERSION = "Unsupported protocol version"
 _PASSING_REFUSALS = ("Server unavailable", "Server busy")  # the others stay until someone acts
 
 # One context for all links with the same options: loading the authorities takes milliseconds.
@@ -132,6 +137,7 @@ class Connection:
         keepalive_s: int,
         connect_timeout_s: float,
         events: Events,
+        mqtt5: bool = False,
     ) -> None:
         self._loop = loop
         self._address = address
@@ -146,7 +152,12 @@ class Connection:
         self._progress = False
         self._deadline: Timer | None = None
         self._tick: Timer | None = None
-        self._client = self._make_client(will, clean_session)
+        self.mqtt5 = mqtt5  # what is spoken, or asked for next
+        self._was_up = False
+        self.receive_maximum = _ANY_NUMBER  # of messages under way, by the broker's word
+        self._falls_back = False
+        self._make = functools.partial(self._make_client, will, clean_session)
+        self._client = self._make()
 
     @property
     def established(self) -> bool:
@@ -168,6 +179,7 @@ class Connection:
 
     def drop(self, error: LinkError) -> None:
         """Hang up without goodbye; ``on_closed(error)`` is called before this returns."""
+        self._falls_back = False
         if self._phase is _Phase.CONNECTING:
             self._phase = _Phase.ABANDONED
             self._events.on_closed(error)
@@ -178,12 +190,19 @@ class Connection:
             sock.close()
         self._ended(error)
 
-    def publish(self, topic: str, payload: bytes, retain: bool) -> int | None:
-        """Hand a message to paho, which sends it until it is acknowledged.
+    def publish(
+        self, topic: str, payload: bytes, retain: bool, properties: Mapping[str, str]
+    ) -> int | None:
+        """Hand a message to paho, which sends it until it is acknowledged; MQTT 3.1.1 has no
+        place for ``properties``, and leaves them out.
 
         Returns its packet id, or None while that id is still taken by an older packet.
         """
-        info = self._client.publish(topic, payload, qos=_QOS, retain=retain)
+        beside = None
+        if properties and self.mqtt5:
+            beside = _Properties(PacketTypes.PUBLISH)
+            beside.UserProperty = list(properties.items())
+        info = self._client.publish(topic, payload, qos=_QOS, retain=retain, properties=beside)
         return None if info.rc is MQTTErrorCode.MQTT_ERR_QUEUE_SIZE else info.mid
 
     def subscribe(self, topic_filters: list[tuple[str, int]]) -> int:
@@ -200,7 +219,8 @@ class Connection:
     def say(self, messages: Sequence[tuple[str, bytes]]) -> None:
         """Send each once, at QoS 0; nothing without a connection."""
         if self.established:
-            self._client.queue_packets(b"".join(starmap(_publish_packet, messages)))
+            packets = (_publish_packet(*message, mqtt5=self.mqtt5) for message in messages)
+            self._client.queue_packets(b"".join(packets))
 
     def acknowledge(self, packet_ids: Sequence[int]) -> None:
         """PUBACK for each."""
@@ -229,8 +249,8 @@ class Connection:
         client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
-            clean_session=clean_session,
-            protocol=paho.MQTTv311,
+            clean_session=None if self.mqtt5 else clean_session,
+            protocol=paho.MQTTv5 if self.mqtt5 else paho.MQTTv311,
             reconnect_on_failure=False,  # else paho reconnects, blocking, when refused
             manual_ack=True,
         )
@@ -243,7 +263,13 @@ class Connection:
             client.tls_set_context(_tls_context(self._address.tls))
             if self._address.tls.insecure:
                 client.tls_insecure_set(True)
-        client.connect_async(self._address.host, self._address.port, self._keepalive_s)
+        place = self._address.host, self._address.port, self._keepalive_s
+        if self.mqtt5:
+            lasting = _Properties(PacketTypes.CONNECT)
+            lasting.SessionExpiryInterval = 0 if clean_session else _FOR_EVER_S
+            client.connect_async(*place, clean_start=clean_session, properties=lasting)
+        else:
+            client.connect_async(*place)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -337,18 +363,33 @@ class Connection:
         for timer in (self._deadline, self._tick):
             if timer is not None:
                 timer.cancel()
+        if self._falls_back:
+            self._falls_back = False
+            self._client = self._make()
+            self.connect()
+            return
         self._events.on_closed(error)
 
     # paho's callbacks. All on the loop's thread, but for the one that says so.
 
     def _on_connect(
-        self, client: paho.Client, data: Any, flags: paho.ConnectFlags, reason: ReasonCode, _: Any
+        self,
+        client: paho.Client,
+        data: Any,
+        flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        said: Any,
     ) -> None:
         self._progress = True
         if reason.is_failure:
+            # With another client in between, nothing may be under way.
+            self._falls_back = self.mqtt5 and not self._was_up and str(reason) == _UNKNOWN_VERSION
+            self.mqtt5 = self.mqtt5 and not self._falls_back
             self._refusal = _refused(self._address, self._client_id, str(reason))
             return  # paho hangs up and reports that
         self._phase = _Phase.ESTABLISHED
+        self._was_up = True
+        self.receive_maximum = getattr(said, "ReceiveMaximum", _ANY_NUMBER)
         if self._deadline is not None:
             self._deadline.cancel()
         self._events.on_established(flags.session_present)
@@ -413,17 +454,18 @@ class Connection:
             self._forget_socket()
 
 
-def _publish_packet(topic: str, payload: bytes) -> bytes:
-    """PUBLISH at QoS 0, not retained (MQTT 3.1.1, section 3.3)."""
+def _publish_packet(topic: str, payload: bytes, *, mqtt5: bool) -> bytes:
+    """PUBLISH at QoS 0, not retained (section 3.3 of MQTT 3.1.1, and of 5), without properties."""
     name = topic.encode()
     packet = bytearray([_PUBLISH])
-    left = 2 + len(name) + len(payload)
+    left = 2 + len(name) + mqtt5 + len(payload)
     while left > 0x7F:  # the length, seven bits a byte, the lowest first
         packet.append(left & 0x7F | 0x80)
         left >>= 7
     packet.append(left)
     packet += len(name).to_bytes(2, "big")
     packet += name
+    packet += bytes(mqtt5)  # the length of no properties
     packet += payload
     return bytes(packet)
 

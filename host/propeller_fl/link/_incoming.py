@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 
 class Incoming:
@@ -12,12 +12,13 @@ class Incoming:
     ``payload``    as published
     ``retained``   the broker had kept it and sends it because we subscribed
     ``duplicate``  the broker may have sent it before
+    ``properties`` what was published beside the payload; nothing where MQTT 3.1.1 is spoken
 
     ``ack()`` tells the broker to forget it. Until then the broker keeps it, and sends it again
     after a reconnect, to the next process of the same client id, or when the wait gets too long.
     """
 
-    __slots__ = ("_ack", "duplicate", "payload", "retained", "settled", "topic")
+    __slots__ = ("_ack", "duplicate", "payload", "properties", "retained", "settled", "topic")
 
     def __init__(
         self,
@@ -27,9 +28,11 @@ class Incoming:
         retained: bool,
         duplicate: bool,
         ack: Callable[[Incoming], None],
+        properties: Mapping[str, str] | None = None,
     ) -> None:
         self.topic = topic
         self.payload = payload
+        self.properties = properties or {}
         self.retained = retained
         self.duplicate = duplicate
         self.settled = False  # for the link, on its loop's thread

@@ -1,4 +1,4 @@
-"""One MQTT 3.1.1 session, QoS 1 unless asked otherwise, that comes back by itself."""
+"""One MQTT session, 3.1.1 or 5, QoS 1 unless asked otherwise, that comes back by itself."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 import paho.mqtt.client as paho
@@ -39,6 +39,7 @@ class _Outgoing:
     payload: bytes
     retain: bool
     delivery: Delivery
+    properties: Mapping[str, str] = field(default_factory=dict)
 
 
 class _State(enum.Enum):
@@ -62,6 +63,8 @@ class Link:
 
     Retained messages come again after every reconnect, as after every subscribe.
 
+    With ``mqtt5`` it asks for MQTT 5, and speaks 3.1.1 with a broker that refuses that.
+
     Assign before ``start``; each is called on the loop's thread:
     ``on_up(session_present)``  connected, every subscription answered; after each reconnect too
     ``on_down(error)``          a session that was up has ended; the link is already trying again
@@ -80,6 +83,7 @@ class Link:
         connect_timeout_s: float = 10.0,
         backoff: Backoff = _BACKOFF,
         limits: LinkLimits = _LIMITS,
+        mqtt5: bool = False,
     ) -> None:
         if not client_id:
             raise ConfigError("an MQTT session needs a client id")
@@ -102,6 +106,7 @@ class Link:
             keepalive_s=keepalive_s,
             connect_timeout_s=connect_timeout_s,
             events=self,
+            mqtt5=mqtt5,
         )
         self._subscriptions = Subscriptions(
             self._connection, loop, client_id, backoff, self._report
@@ -177,8 +182,16 @@ class Link:
         self._refuse_if_closed()
         return self._subscriptions.remove(topic_filter)
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> Delivery:
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = False,
+        properties: Mapping[str, str] | None = None,
+    ) -> Delivery:
         """Queue for sending with QoS 1, in order. Works while disconnected, and before ``start``.
+        ``properties`` go beside the payload, where MQTT 5 is spoken, and nowhere else.
 
         MessageError (``too_large``, ``bad_field``) for what a broker would punish by hanging up;
         LinkError when the queue is full or the link closed.
@@ -187,7 +200,8 @@ class Link:
         limits = self._limits
         size_bytes = len(payload)
         self._refuse_too_large(topic, payload)
-        item = _Outgoing(topic, payload, retain, Delivery(f"publish on {topic!r}"))
+        delivery = Delivery(f"publish on {topic!r}")
+        item = _Outgoing(topic, payload, retain, delivery, properties or {})
         with self._condition:
             self._refuse_if_closed()
             if (
@@ -330,9 +344,12 @@ class Link:
             self._connection.established
             and self._queue
             and len(self._inflight) < self._limits.max_inflight
+            and len(self._inflight) < self._connection.receive_maximum
         ):
             item = self._queue[0]
-            packet_id = self._connection.publish(item.topic, item.payload, item.retain)
+            packet_id = self._connection.publish(
+                item.topic, item.payload, item.retain, item.properties
+            )
             if packet_id is None:
                 return  # an acknowledgement will free one and call again
             self._inflight[packet_id] = item

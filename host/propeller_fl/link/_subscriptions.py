@@ -164,9 +164,15 @@ class Subscriptions:
             return
         receipt = self._expect(message, len(matching))
         ack = functools.partial(self._acknowledged, receipt)
+        properties = dict(getattr(message.properties, "UserProperty", ()))
         for subscription in matching:
             incoming = Incoming(
-                topic, payload, retained=message.retain, duplicate=message.dup, ack=ack
+                topic,
+                payload,
+                retained=message.retain,
+                duplicate=message.dup,
+                ack=ack,
+                properties=properties,
             )
             try:
                 subscription.handler(incoming)

@@ -1,7 +1,8 @@
 """Updates on their way from proplets to the coordinator, byte for byte.
 
 The topic says who sent an update and for which round, and a broker's access rules protect it; the
-forwarded copy has lost it. So a payload that does not name the same round and proplet is refused.
+forwarded copy has lost it. So a payload that does not name the same round and proplet is refused;
+and where MQTT 5 is spoken, the copy says beside its payload who the topic's proplet was.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from typing import Final
 
 from propeller_fl.errors import LinkError, MessageError
 from propeller_fl.link import Delivery, Incoming, Link
-from propeller_fl.wire import AckStatus, Reason, Topics, UpdateAck, UpdateSender
+from propeller_fl.wire import (
+    SENDER_PROPERTY,
+    AckStatus,
+    Reason,
+    Topics,
+    UpdateAck,
+    UpdateSender,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +104,8 @@ class Forwarder:
             raise ValueError(f"{topic!r} is not the topic of an update")
         try:
             check_sender(payload, *ids)
-            self._publish(key, self._topics.forwarded_updates, payload)
+            sender = {SENDER_PROPERTY: ids[1]}
+            self._publish(key, self._topics.forwarded_updates, payload, sender)
         except MessageError as err:
             self._refuse(key, *ids, err)
 
@@ -117,12 +126,14 @@ class Forwarder:
         with self._lock:
             self._refused[str(err.reason)] += 1
 
-    def _publish(self, key: _Key, topic: str, payload: bytes) -> None:
+    def _publish(
+        self, key: _Key, topic: str, payload: bytes, properties: Mapping[str, str] | None = None
+    ) -> None:
         """Hand over to the link, however long it has no room. MessageError: no broker takes it."""
         held = False
         while True:
             try:
-                delivery = self._link.publish(topic, payload)
+                delivery = self._link.publish(topic, payload, properties=properties)
             except LinkError as err:
                 if not held:
                     _log.warning("updates wait: %s", err)

@@ -27,11 +27,11 @@ from propeller_fl.errors import (
 )
 from propeller_fl.link import Delivery, Incoming, Link, is_loopback
 from propeller_fl.log import Trouble
-from propeller_fl.model_server._gate import HttpGuard
 from propeller_fl.model_server._http import http_face
 from propeller_fl.model_server._initial import initial_source, large_file
 from propeller_fl.model_server._large import LargeModels
 from propeller_fl.store import ModelsDir, StoredModel, model_fault, tensor_bytes
+from propeller_fl.web import HttpGuard
 from propeller_fl.wire import Manifest, Model, Reason, Topics, shapes_of
 
 _log = logging.getLogger(__name__)

@@ -27,6 +27,10 @@ _MAX_VISITORS: Final = 256  # at once; the next ones wait to be accepted
 _PAUSE_S: Final = 1.0  # before the next try to accept, when there are no descriptors
 _FULL_HOUSE_PAUSE_S: Final = 0.1
 _GOODBYE_S: Final = 2.0
+_TOO_SLOW: Final = (
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    b'content-length: 42\r\n\r\n{"error":"the request did not come whole"}'
+)
 
 
 async def accept_visitors(
@@ -94,9 +98,9 @@ class Visitor(H11Protocol):
         self._reading_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)  # first: of TLS, something may wait to be sent already
         # Pause as soon as anything is not taken. With 0, asyncio's TLS would never go on.
         transport.set_write_buffer_limits(high=1 if transport.get_extra_info("ssl_object") else 0)
-        super().connection_made(transport)
         self._expect_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -123,10 +127,21 @@ class Visitor(H11Protocol):
 
     def _expect_request(self) -> None:
         if self._request_due is None:
-            self._request_due = self._in_time("asks nothing")
+            self._request_due = self.loop.call_later(self._patience_s, self._give_up)
 
     def _in_time(self, why: str) -> asyncio.TimerHandle:
         return self.loop.call_later(self._patience_s, self._leave, why)
+
+    def _give_up(self) -> None:
+        """Say so to who has begun a request, if that does not mean to wait again."""
+        begun = bool(self.conn.trailing_data[0])
+        if begun and not self.transport.is_closing():
+            self.transport.write(_TOO_SLOW)
+            if not self.transport.get_write_buffer_size():
+                _log.debug("HTTP client %s is too slow: hung up", self.client)
+                self.transport.close()
+                return
+        self._leave("asks nothing")
 
     def _leave(self, why: str) -> None:
         _log.debug("HTTP client %s %s: hung up", self.client, why)

@@ -67,6 +67,7 @@ from propeller_fl.wire._tensors import (
     unflatten,
 )
 from propeller_fl.wire._topics import (
+    SENDER_PROPERTY,
     Topics,
     check_id,
     check_model_uri,
@@ -87,6 +88,7 @@ __all__ = [
     "MAX_SIGNATURES",
     "MAX_VERSION",
     "MAX_WANTED",
+    "SENDER_PROPERTY",
     "UPDATE_LABELS",
     "AckStatus",
     "Alive",

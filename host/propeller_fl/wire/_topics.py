@@ -14,6 +14,9 @@ from typing import Final
 from propeller_fl.errors import ConfigError, MessageError
 from propeller_fl.wire._reasons import Reason
 
+SENDER_PROPERTY: Final = "proplet_id"
+"""The user property (MQTT 5) of a forwarded update that says whose topic it came on."""
+
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _DOTS_ONLY: Final = re.compile(r"\.+")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)

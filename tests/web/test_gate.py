@@ -10,12 +10,12 @@ import httpx
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from propeller_fl.errors import ConfigError
-from propeller_fl.model_server import Gate, RateLimit
+from propeller_fl.web import CALLER, Caller, Gate, RateLimit
 
-TOKENS = {"secret-of-a": "a", "secret-of-b": "b"}
+TOKENS = {"secret-of-a": Caller("a"), "secret-of-b": Caller("b", "observer")}
 
 
 class Clock:
@@ -84,7 +84,7 @@ def test_with_a_token_there_is() -> None:
 
 
 def test_when_tokens_cannot_be_looked_up_nobody_is_let_in() -> None:
-    def fails(token: str) -> str | None:
+    def fails(token: str) -> Caller | None:
         raise ConfigError("identities.json: gone")
 
     assert statuses(Gate(app, fails, 10), bearer("secret-of-a")) == [503]
@@ -125,8 +125,68 @@ def test_a_body_is_bounded_whatever_is_said_of_it() -> None:
         {"url": "/", "headers": {"Content-Length": "9" * 400}},
         {"url": "/", "headers": {"Content-Length": "-1"}},
     )
-    assert (fits, said, mad, negative) == (200, 413, 413, 413)
-    assert unsaid >= 400  # the app sees a connection that broke
+    assert (fits, said, unsaid, mad, negative) == (200, 413, 413, 413, 413)
+
+
+def test_a_body_that_says_two_lengths_is_refused() -> None:
+    both = [("Content-Length", "3"), ("Transfer-Encoding", "chunked")]
+    assert statuses(Gate(app, None, 100), {"url": "/", "headers": both}) == [400]
+
+
+def test_what_is_open_to_readers_takes_a_token_that_is_good_or_none() -> None:
+    seen: list[object] = []
+
+    async def notes(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope[CALLER])
+        await app(scope, receive, send)
+
+    gate = Gate(notes, TOKENS.get, 50, opens=lambda method, path: path == "/models")
+    good, bad = bearer("secret-of-b"), bearer("guess")
+    assert statuses(gate, {"url": "/models"}, good, bad, {"url": "/tasks"}) == [200, 200, 401, 401]
+    assert seen == [None, Caller("b", "observer")]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("127.0.0.1:8080", 200),
+        ("[::1]:8080", 200),
+        ("models.example:8080", 421),
+        ("127.0.0.1.example", 421),
+        ("192.0.2.7", 421),
+    ],
+)
+def test_without_a_token_a_page_of_elsewhere_gets_nothing(host: str, status: int) -> None:
+    request = {"url": "/models", "headers": {"Host": host}}
+    assert statuses(Gate(app, None, 50, at_home=True), request) == [status]
+    shown = bearer("secret-of-a")
+    shown["headers"]["Host"] = host
+    assert statuses(Gate(app, TOKENS.get, 50, at_home=True), shown) == [200]
+
+
+@pytest.mark.parametrize(
+    "path", ["/a/%2e%2e/b", "/a/..%2fb", "/a%5cb", "/a%00", "//a", "/a/.%2E", "/a\\b"]
+)
+def test_a_path_that_others_read_as_another_is_none(path: str) -> None:
+    async def ask_raw() -> int:
+        scope = {
+            "type": "http", "method": "GET", "path": "/a", "raw_path": path.encode(),
+            "query_string": b"", "headers": [], "client": ("192.0.2.1", 1),
+        }  # fmt: skip
+        said: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b""}
+
+        async def send(message: Message) -> None:
+            said.append(message)
+
+        await Gate(app, None, 50)(scope, receive, send)
+        status: int = said[0]["status"]
+        return status
+
+    assert asyncio.run(ask_raw()) == 404
 
 
 def test_the_memory_of_rates_is_bounded() -> None:
