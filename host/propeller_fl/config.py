@@ -148,6 +148,17 @@ class LargeConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """Metrics for Prometheus, health and readiness of each process, over HTTP."""
+
+    enabled: bool = False
+    http_host: str = "127.0.0.1"
+    http_port: int = 9464  # each process of one machine needs its own; 0: a free one
+    public: bool = False  # in a deployment of `init`: whoever reaches it may read, without a token
+    allow_plain: bool = False  # beyond this machine without TLS and tokens
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything."""
 
@@ -162,6 +173,7 @@ class Settings:
     proplet: PropletConfig = field(default_factory=PropletConfig)
     large: LargeConfig = field(default_factory=LargeConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
     @property
     def trusted_keys(self) -> Path:
@@ -351,6 +363,7 @@ def _check(settings: Settings) -> None:
         "gateway.http_host",
         "an address of this machine alone, such as 127.0.0.1, or set gateway.token_file",
     )
+    _require(0 <= settings.metrics.http_port < 65536, "metrics.http_port", "0 to 65535")
     large = settings.large
     _require(large.above_bytes > 0, "large.above_bytes", "above 0")
     _require(

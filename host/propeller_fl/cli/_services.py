@@ -27,6 +27,8 @@ def run_until_stopped(settings: Settings, roles: Role) -> None:
             say(f"ready: models at {deployment.http_address}/models")
         if deployment.gateway_address:
             say(f"ready: Propeller's HTTP at {deployment.gateway_address}")
+        if deployment.metrics_address:
+            say(f"ready: metrics at {deployment.metrics_address}/metrics")
         if Role.PROPLETS in roles:
             ids = settings.proplet.ids
             say(f"ready: {', '.join(ids)}", proplet_ids=",".join(ids))

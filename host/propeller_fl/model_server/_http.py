@@ -29,9 +29,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from propeller_fl.errors import DamagedStoreError, MessageError, StoreError
-from propeller_fl.model_server._gate import Gate, HttpGuard
 from propeller_fl.store import ModelFormat, ModelsDir, StoredModel, convert
-from propeller_fl.web import WebServer
+from propeller_fl.web import Gate, HttpGuard, WebServer
 from propeller_fl.wire import Manifest
 
 _log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Who may ask the HTTP face, how often, and with how much."""
+"""Who may ask an HTTP face, how often, and with how much."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from propeller_fl.errors import PropellerError
 
 _MAX_CLIENTS: Final = 4096  # whose rate is remembered; the one heard least lately is forgotten
 _MAX_BODY_BYTES: Final = 64 * 1024  # no route takes a body
-_OPEN: Final = ("/healthz",)  # says nothing worth a token
+_OPEN: Final = ("/healthz", "/readyz")  # say nothing worth a token
 
 
 @dataclass(frozen=True, slots=True)
