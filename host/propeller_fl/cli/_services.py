@@ -8,7 +8,7 @@ import threading
 import click
 
 from propeller_fl import log
-from propeller_fl.cli import _access
+from propeller_fl.cli import _access, _supervisor
 from propeller_fl.cli._context import Context, fails_clearly, pass_context, say
 from propeller_fl.config import Settings
 from propeller_fl.deployment import Deployment, Role, broker_address
@@ -32,10 +32,13 @@ def run_until_stopped(settings: Settings, roles: Role) -> None:
         if Role.PROPLETS in roles:
             ids = settings.proplet.ids
             say(f"ready: {', '.join(ids)}", proplet_ids=",".join(ids))
+        _supervisor.ready(f"broker {deployment.address}")
         while not stop.wait(0.5):
             failure = deployment.failure()
             if failure is not None:
                 raise failure
+            _supervisor.alive()
+        _supervisor.stopping()
 
 
 @click.command()
