@@ -159,6 +159,15 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TracingConfig:
+    """OpenTelemetry traces, one a round; needs the extra ``trace`` of this package."""
+
+    enabled: bool = False
+    endpoint: str = "http://127.0.0.1:4318/v1/traces"  # of a collector: OTLP over HTTP
+    file: Path | None = None  # write spans there instead, one a line, as JSON
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything."""
 
@@ -174,6 +183,7 @@ class Settings:
     large: LargeConfig = field(default_factory=LargeConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    tracing: TracingConfig = field(default_factory=TracingConfig)
 
     @property
     def trusted_keys(self) -> Path:

@@ -29,7 +29,7 @@ from propeller_fl.link import (
 )
 from propeller_fl.manager import ImageLibrary, Manager, OciImages
 from propeller_fl.model_server import HttpGuard, ModelServer
-from propeller_fl.observe import Watch, metrics_server
+from propeller_fl.observe import Watch, metrics_server, open_traces
 from propeller_fl.parts import HttpAccess
 from propeller_fl.proplet import PropletHost, Seat, data_source
 from propeller_fl.store import LaunchStore, ModelsDir, RoundStore
@@ -156,6 +156,10 @@ class Deployment:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
+            traces = open_traces(self.settings.tracing)
+            if traces is not None:
+                stack.callback(traces.close)
+                self._watch.has_traces(traces)
             if self.settings.metrics.enabled:
                 self._start_metrics(stack)  # it tells why the others are not ready yet
             if Role.BROKER in self._roles and not self.settings.broker.url:

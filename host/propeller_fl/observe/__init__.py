@@ -21,7 +21,7 @@ from propeller_fl.observe._facts import (
 from propeller_fl.observe._metrics import Metrics
 from propeller_fl.observe._readiness import Readiness, unwritable
 from propeller_fl.observe._server import metrics_server
-from propeller_fl.observe._watch import Watch
+from propeller_fl.observe._watch import Watch, open_traces
 
 __all__ = [
     "AggregationBegun",
@@ -42,5 +42,6 @@ __all__ = [
     "metrics_server",
     "nobody",
     "observe_app",
+    "open_traces",
     "unwritable",
 ]

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.types import ASGIApp
 
+from propeller_fl.config import TracingConfig
+from propeller_fl.errors import ConfigError
 from propeller_fl.observe._app import observe_app
-from propeller_fl.observe._facts import Watcher, nobody
+from propeller_fl.observe._facts import Fact, Watcher, nobody
 from propeller_fl.observe._metrics import Metrics
 from propeller_fl.observe._readiness import Readiness, unwritable
+
+if TYPE_CHECKING:
+    from propeller_fl.observe._traces import Traces
 
 
 class Session(Protocol):
@@ -70,12 +75,13 @@ class Watch:
     """Knows the services of one process. Each ``watches_…`` gives what to hand to a service that is
     about to be made, each ``has_…`` takes it once it is there.
 
-    ``enabled``  false: nobody will ask, and services are watched by nobody
+    ``enabled``  false: nobody will ask, and nothing is counted
     ``failure``  what ended a service, if something has
     """
 
     def __init__(self, *, enabled: bool, failure: Callable[[], BaseException | None]) -> None:
         self._enabled = enabled
+        self._traces: Traces | None = None
         self._failure = failure
         self._sessions: list[Session] = []
         self.metrics = Metrics()
@@ -103,6 +109,10 @@ class Watch:
         """What is served of it."""
         return observe_app(self.metrics, self.readiness, self._failure)
 
+    def has_traces(self, traces: Traces) -> None:
+        """Who hears of rounds as well; before the services. It is the caller's to close."""
+        self._traces = traces
+
     def has_session(self, session: Session) -> None:
         self._sessions.append(session)
         self.readiness.add(
@@ -115,7 +125,8 @@ class Watch:
 
     def watches_coordinator(self) -> Watcher:
         self.metrics.has_coordinator()
-        return self.metrics.coordinator_tells if self._enabled else nobody
+        traces = self._traces.of_coordinator() if self._traces else None
+        return self._watchers(self.metrics.coordinator_tells, traces)
 
     def has_coordinator(self, coordinator: Coordinates) -> None:
         self.metrics.has_queue("coordinator", lambda: coordinator.queued)
@@ -128,7 +139,8 @@ class Watch:
 
     def watches_manager(self) -> Watcher:
         self.metrics.has_manager()
-        return self.metrics.manager_tells if self._enabled else nobody
+        traces = self._traces.of_manager() if self._traces else None
+        return self._watchers(self.metrics.manager_tells, traces)
 
     def has_manager(self, manager: Manages) -> None:
         self.metrics.has_queue("manager", lambda: manager.queued)
@@ -147,7 +159,7 @@ class Watch:
 
     def watches_model_server(self) -> Watcher:
         self.metrics.has_model_server()
-        return self.metrics.model_server_tells if self._enabled else nobody
+        return self._watchers(self.metrics.model_server_tells, None)
 
     def has_model_server(
         self, server: ServesModels, latest_version: Callable[[], int | None]
@@ -161,7 +173,8 @@ class Watch:
 
     def watches_proplets(self) -> Watcher:
         self.metrics.has_proplets()
-        return self.metrics.proplets_tell if self._enabled else nobody
+        traces = self._traces.of_proplets() if self._traces else None
+        return self._watchers(self.metrics.proplets_tell, traces)
 
     def has_proplets(self, proplets: HostsProplets) -> None:
         self.metrics.has_queue("module-runs", lambda: proplets.runs_queued)
@@ -173,6 +186,33 @@ class Watch:
             label="state",
         )
         self.readiness.add("broker, as proplets", lambda: _all_up(proplets.count_sessions()))
+
+    def _watchers(self, metrics: Watcher, traces: Watcher | None) -> Watcher:
+        if traces is None:
+            return metrics if self._enabled else nobody
+        if not self._enabled:
+            return traces
+
+        def both(fact: Fact) -> None:
+            metrics(fact)
+            traces(fact)
+
+        return both
+
+
+def open_traces(config: TracingConfig) -> Traces | None:
+    """Where these settings want traces. Raises :class:`ConfigError` where what makes them is not
+    installed, or their file cannot be written."""
+    if not config.enabled:
+        return None
+    try:
+        from propeller_fl.observe._traces import Traces, exporter_of
+    except ImportError as err:
+        raise ConfigError(
+            f"tracing.enabled needs OpenTelemetry, and there is no {err.name}",
+            hint='pip install "propeller-fl[trace]"',
+        ) from err
+    return Traces(exporter_of(config))
 
 
 def _floats(counts: Mapping[str, int]) -> dict[str, float]:
