@@ -152,6 +152,26 @@ class LargeConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """Metrics for Prometheus, health and readiness of each process, over HTTP."""
+
+    enabled: bool = False
+    http_host: str = "127.0.0.1"
+    http_port: int = 9464  # each process of one machine needs its own; 0: a free one
+    public: bool = False  # in a deployment of `init`: whoever reaches it may read, without a token
+    allow_plain: bool = False  # beyond this machine without TLS and tokens
+
+
+@dataclass(frozen=True, slots=True)
+class TracingConfig:
+    """OpenTelemetry traces, one a round; needs the extra ``trace`` of this package."""
+
+    enabled: bool = False
+    endpoint: str = "http://127.0.0.1:4318/v1/traces"  # of a collector: OTLP over HTTP
+    file: Path | None = None  # write spans there instead, one a line, as JSON
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything."""
 
@@ -166,6 +186,8 @@ class Settings:
     proplet: PropletConfig = field(default_factory=PropletConfig)
     large: LargeConfig = field(default_factory=LargeConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    tracing: TracingConfig = field(default_factory=TracingConfig)
 
     @property
     def trusted_keys(self) -> Path:
@@ -356,6 +378,7 @@ def _check(settings: Settings) -> None:
         "gateway.open_routes",
         f"some of {', '.join(sorted(OPEN_ROUTES))}, with commas between",
     )
+    _require(0 <= settings.metrics.http_port < 65536, "metrics.http_port", "0 to 65535")
     large = settings.large
     _require(large.above_bytes > 0, "large.above_bytes", "above 0")
     _require(

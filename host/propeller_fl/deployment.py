@@ -29,11 +29,13 @@ from propeller_fl.link import (
     LinkLoop,
     TlsOptions,
 )
+from propeller_fl.observe import Watch, open_traces
 
 if TYPE_CHECKING:
     from propeller_fl.manager import ImageLibrary
     from propeller_fl.parts import HttpAccess
     from propeller_fl.proplet import Seat
+    from propeller_fl.store import ModelsDir
     from propeller_fl.web import HttpGuard
 
 _log = logging.getLogger(__name__)
@@ -139,18 +141,20 @@ class _Watched:
 class Deployment:
     """A context manager: everything in ``roles`` runs inside, and is stopped in reverse at the end.
 
-    Raises what the services raise when they cannot start. ``address``, ``http_address`` and
-    ``gateway_address`` are valid inside.
+    Raises what the services raise when they cannot start. ``address``, ``http_address``,
+    ``gateway_address`` and ``metrics_address`` are valid inside.
     """
 
     def __init__(self, settings: Settings, roles: Role = Role.ALL) -> None:
         self.settings = settings
         self.http_address = ""
         self.gateway_address = ""
+        self.metrics_address = ""
         self._roles = roles
         self._stack = contextlib.ExitStack()
         self._links: list[Link] = []
         self._watched: list[_Watched] = []
+        self._watch = Watch(enabled=settings.metrics.enabled, failure=self.failure)
         self._broker_error: BrokerError | None = None
         self._own_broker: EmbeddedBroker | None = None
         self._keyring = Keyring.of(settings)
@@ -159,11 +163,18 @@ class Deployment:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
+            traces = open_traces(self.settings.tracing)
+            if traces is not None:
+                stack.callback(traces.close)
+                self._watch.has_traces(traces)
+            if self.settings.metrics.enabled:
+                self._start_metrics(stack)  # it tells why the others are not ready yet
             if Role.BROKER in self._roles and not self.settings.broker.url:
                 self._start_broker(stack)
             if self._roles & ~Role.BROKER:
                 loop = stack.enter_context(LinkLoop(name="services"))
                 self._start_services(stack, loop)
+            self._watch.readiness.started()
             self._stack = stack.pop_all()
         return self
 
@@ -173,6 +184,7 @@ class Deployment:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._watch.readiness.stopping()
         self._stack.close()
 
     def failure(self) -> BaseException | None:
@@ -213,11 +225,14 @@ class Deployment:
                 settings.model_server,
                 models,
                 large=settings.large,
-                guard=self._models_guard(),
+                guard=self._reading_guard(public=settings.model_server.public),
+                watch=self._watch.watches_model_server(),
             )
             server.start()
             stack.callback(server.stop)
             self._watched.append(_Watched("model server", lambda: server.failure))
+            self._watch.has_store("model server", models.directory)
+            self._watch.has_model_server(server, lambda: _latest_version(models))
             host, port = server.http_address
             scheme = "https" if self._keyring.desk else "http"
             self.http_address = f"{scheme}://{host}:{port}"
@@ -235,8 +250,10 @@ class Deployment:
                 clock=steady_clock(),
                 large=settings.large,
                 files_dir=settings.data_dir / "coordinator" / "large",
+                watch=self._watch.watches_coordinator(),
             )
             coordinator.start()
+            self._watch.has_coordinator(coordinator)
             stack.callback(coordinator.stop)
             self._watched.append(_Watched("coordinator", lambda: coordinator.failure))
         if Role.MANAGER in self._roles:
@@ -251,8 +268,10 @@ class Deployment:
                 settings.manager,
                 launches,
                 images=image_library(settings),
+                watch=self._watch.watches_manager(),
             )
             manager.start()
+            self._watch.has_manager(manager)
             stack.callback(manager.stop)
             self._watched.append(_Watched("manager", lambda: manager.failure))
         if Role.EXPERIMENTS in self._roles:
@@ -274,8 +293,10 @@ class Deployment:
                 trusted_keys=settings.trusted_keys,
                 http_access=self._http_access(),
                 updates_dir=settings.data_dir / "proplets" / "updates",
+                watch=self._watch.watches_proplets(),
             )
             proplets.start()
+            self._watch.has_proplets(proplets)
             stack.callback(proplets.stop)
             self._await("proplets", proplets.wait_connected)
 
@@ -339,8 +360,20 @@ class Deployment:
             return Seat(self._login(None))
         return Seat(self._login(credential), credential.client_id, credential.own_topics)
 
-    def _models_guard(self) -> HttpGuard:
-        public = self.settings.model_server.public
+    def _start_metrics(self, stack: contextlib.ExitStack) -> None:
+        from propeller_fl.observe import metrics_server
+
+        config = self.settings.metrics
+        guard = self._reading_guard(public=config.public)
+        server = metrics_server(self._watch.app, config, guard)
+        server.start()
+        stack.callback(server.stop, _STOP_HTTP_S)
+        self._watched.append(_Watched("metrics", lambda: server.failure))
+        host, port = server.address
+        self.metrics_address = f"{'https' if guard.tls else 'http'}://{host}:{port}"
+
+    def _reading_guard(self, *, public: bool) -> HttpGuard:
+        """``public``: who only reads needs no token."""
         guard = self._http_guard(public=public)
         return replace(guard, knows=None) if public else guard
 
@@ -372,6 +405,7 @@ class Deployment:
         )
         stack.callback(link.close)
         self._links.append(link)
+        self._watch.has_session(link)
         return link
 
     def _await_links(self) -> None:
@@ -404,4 +438,10 @@ class Deployment:
                 f"another {service} runs on {directory}",
                 hint="stop it, or give this one its own data_dir",
             ) from None
+        self._watch.has_store(service, directory)
         return directory
+
+
+def _latest_version(models: ModelsDir) -> int | None:
+    latest = models.latest()
+    return latest.version if latest else None

@@ -52,6 +52,8 @@ def up(deployment: Path) -> Iterator[Service]:
         f"model_server.http_port={http_port(deployment)}",
         "gateway.enabled=true",
         "gateway.http_port=0",
+        "metrics.enabled=true",
+        "metrics.http_port=0",
     ]
     service = Service(deployment, None, "up", f"--proplets={FIRST}", settings=settings)
     with running(service):
@@ -177,7 +179,12 @@ def test_the_gateway_hears_of_rounds_and_proplets(up: Service, deployment: Path)
             return [proplet["id"] for proplet in found if proplet["alive"]]
 
         wait_until(lambda: FIRST in alive(), 60, "the proplet is alive for the gateway")
-        assert 0 in http.get("/models").json()["versions"]
+
+        def versions() -> list[int]:
+            found: list[int] = http.get("/models").json()["versions"]
+            return found
+
+        wait_until(lambda: 0 in versions(), 60, "the gateway has heard of the first model")
         assert http.post("/tasks", json={"name": "x"}).status_code == 403
         assert http.get("/models", headers={"Authorization": "Bearer x"}).status_code == 401
     with client_of(deployment, url, FIRST) as http:
@@ -235,6 +242,21 @@ def http_client(deployment: Path, credential: Credential | None) -> httpx.Client
         headers["Authorization"] = f"Bearer {credential.token}"
     base_url = f"https://127.0.0.1:{http_port(deployment)}"
     return httpx.Client(base_url=base_url, verify=context, headers=headers, timeout=60)
+
+
+def test_metrics_over_https_for_who_shows_certificate_and_token(
+    up: Service, deployment: Path
+) -> None:
+    ready = "ready: metrics at "
+    up.wait_for(ready)
+    [line] = [line for line in up.log.splitlines() if line.startswith(ready)]
+    url = line.removeprefix(ready)
+    observer = Credential.load(deployment / "access" / "credentials" / "observer.json")
+    with http_client(deployment, observer) as client:
+        assert "propeller_fl_build_info" in client.get(url).text
+        assert client.get(url, headers={"Authorization": "Bearer x"}).status_code == 401
+    with http_client(deployment, None) as stranger, pytest.raises(httpx.TransportError):
+        stranger.get(url)
 
 
 def test_models_over_https_for_who_shows_certificate_and_token(

@@ -9,7 +9,7 @@ import click
 
 from propeller_fl import log
 from propeller_fl.access import AccessRole, Keyring
-from propeller_fl.cli import _lazy
+from propeller_fl.cli import _lazy, _supervisor
 from propeller_fl.cli._context import Context, fails_clearly, pass_context, say
 from propeller_fl.config import Settings
 from propeller_fl.deployment import Deployment, Role, broker_address
@@ -28,13 +28,18 @@ def run_until_stopped(settings: Settings, roles: Role) -> None:
             say(f"ready: models at {deployment.http_address}/models")
         if deployment.gateway_address:
             say(f"ready: Propeller's HTTP at {deployment.gateway_address}")
+        if deployment.metrics_address:
+            say(f"ready: metrics at {deployment.metrics_address}/metrics")
         if Role.PROPLETS in roles:
             ids = settings.proplet.ids
             say(f"ready: {', '.join(ids)}", proplet_ids=",".join(ids))
+        _supervisor.ready(f"broker {deployment.address}")
         while not stop.wait(0.5):
             failure = deployment.failure()
             if failure is not None:
                 raise failure
+            _supervisor.alive()
+        _supervisor.stopping()
 
 
 @click.command()

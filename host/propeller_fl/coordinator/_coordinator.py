@@ -26,6 +26,7 @@ from propeller_fl.coordinator._outgoing import (
 from propeller_fl.errors import LinkError, MessageError, StoreError
 from propeller_fl.link import Incoming, Link
 from propeller_fl.log import Trouble
+from propeller_fl.observe import Watcher, nobody
 from propeller_fl.store import RoundStore
 from propeller_fl.wire import Topics
 
@@ -42,7 +43,7 @@ class Coordinator:
     ``link`` must not be started yet; ``start`` does that, once what it must not miss is subscribed.
     ``large`` and ``files_dir``, where the files of large updates are kept, are for models that
     travel in parts; without them none is trained. ``clock`` gives seconds since the epoch;
-    deadlines survive a restart by it.
+    deadlines survive a restart by it. ``watch`` hears what has become durable.
     """
 
     def __init__(
@@ -55,10 +56,12 @@ class Coordinator:
         clock: Callable[[], float] = time.time,
         large: LargeConfig | None = None,
         files_dir: Path | None = None,
+        watch: Watcher = nobody,
     ) -> None:
         self._link = link
         self._topics = topics
         self._clock = clock
+        self._watch = watch
         self._store = store
         self._engine = Engine(topics, config, store, large if files_dir else None)
         self._inbox: queue.SimpleQueue[Incoming | None] = queue.SimpleQueue()
@@ -102,6 +105,15 @@ class Coordinator:
         """The error that ended its thread, if one has; nothing is handled any more."""
         return self._failure
 
+    def count_rounds(self) -> dict[str, int]:
+        """How many rounds are waiting, open and aggregating. Any thread."""
+        return self._engine.count_rounds()
+
+    @property
+    def queued(self) -> int:
+        """Messages that wait to be handled. Any thread."""
+        return self._inbox.qsize()
+
     def _on_up(self, session_present: bool) -> None:
         """On the link's thread. A broker that knows our session may be one that was restored from
         what it had saved long before its end, so whether it does tells nothing."""
@@ -128,7 +140,9 @@ class Coordinator:
                 self._hear_of_files()
                 self._carry_out(self._engine.handle(batch, self._clock()))
                 batch = []
+                self._tell_watcher()
                 self._engine.aggregate_due(self._clock())
+                self._tell_watcher()
                 self._carry_out(self._engine.take_statuses(self._clock()))
                 self._outbox.deliver()
             except StoreError as err:
@@ -138,6 +152,10 @@ class Coordinator:
             else:
                 if self._store_trouble.is_over():
                     _log.info("the store works again")
+
+    def _tell_watcher(self) -> None:
+        for fact in self._engine.take_facts():
+            self._watch(fact)
 
     def _hear_of_files(self) -> None:
         for ended in self._files.take() if self._files is not None else ():

@@ -26,6 +26,7 @@ from propeller_fl.coordinator._starts import Starts
 from propeller_fl.coordinator._voice import Voice, status_of
 from propeller_fl.errors import DamagedStoreError, MessageError, StoreError
 from propeller_fl.link import Incoming
+from propeller_fl.observe import AggregationBegun, Fact, RoundEnded, UpdateAccepted
 from propeller_fl.rounds import (
     Acknowledge,
     Aggregate,
@@ -105,6 +106,7 @@ class Engine:
         self._large = LargeWork(config, store, self._voice)
         self._ended: OrderedDict[str, Round] = OrderedDict()  # the last few that have
         self._accepted: dict[str, int] = {}  # of this batch, in rounds that are not told apart
+        self._facts: list[Fact] = []  # durable, and not taken yet
         self._delivered: list[int] = []  # owed messages that the broker has
         self._to_say_again: tuple[str, ...] = ()  # ended rounds, the oldest first
         self._ask_what_to_say_again = False
@@ -164,6 +166,19 @@ class Engine:
         """The statuses that have changed, each round's at most twice a second."""
         return self._voice.take_statuses(self._find, now_s)
 
+    def take_facts(self) -> list[Fact]:
+        """What has become a fact since this was last asked, for whoever watches."""
+        facts, self._facts = self._facts, []
+        return facts
+
+    def count_rounds(self) -> dict[str, int]:
+        """How many rounds wait for their model, take updates, are made a model of. Any thread."""
+        phases = [round_.phase for round_ in list(self._rounds.values())]
+        return {
+            "waiting": len(self._starts.waiting),
+            **{str(phase): phases.count(phase) for phase in (Phase.OPEN, Phase.AGGREGATING)},
+        }
+
     def owed(self, after: int) -> list[Owed]:
         """What must reach the broker, in this order, with ids above ``after``. It is owed, also by
         the next process, until it is ``delivered``."""
@@ -205,6 +220,7 @@ class Engine:
             self._large.undone()
             raise
         self._delivered.clear()
+        self._facts += self._voice.take_facts()
         self._large.done()
 
     def _let_happen(self, batch: Sequence[Incoming], now_s: float) -> None:
@@ -376,6 +392,7 @@ class Engine:
                     shapes = round_.opening.base_shapes if read.tensors else {}
                     vector = flatten(read.tensors, shapes)
                     self._store.keep_update(update, read.metrics, vector, now_s)
+                self._voice.note(UpdateAccepted(round_id, update.proplet_id, update.size_bytes))
                 self._log_accepted(round_, update)
             case FetchFile(update):
                 self._large.fetch(update, read if isinstance(read, ReadOffer) else None)
@@ -396,7 +413,8 @@ class Engine:
             case ShowStatus():
                 self._voice.show(round_id)
             case Aggregate():
-                pass  # once the updates are durable and acknowledged
+                self._voice.note(AggregationBegun(round_id))  # once the updates are durable and
+                # acknowledged
 
     def _log_accepted(self, round_: Round, update: UpdateFacts) -> None:
         """In a large round a line for each costs more than what it tells: there, one a batch."""
@@ -475,6 +493,8 @@ class Engine:
             self._large.close(start.round_id, made)
         complete = completion(round_, close, made, sha256, self._store, now_s)
         self._store.save_completion(complete)
+        opened_at_s, num_updates = round_.opening.opened_at_s, len(round_.accepted)
+        self._voice.note(RoundEnded(start.round_id, close.outcome, opened_at_s, num_updates))
         status = status_of(round_)
         self._store.owe(self._topics.complete(start.round_id), complete.encode(), retain=True)
         self._store.owe(self._topics.status(start.round_id), status.encode(), retain=True)

@@ -19,6 +19,7 @@ from propeller_fl.coordinator._large_rounds import LargeRoom
 from propeller_fl.coordinator._voice import Voice
 from propeller_fl.errors import MessageError
 from propeller_fl.link import Incoming
+from propeller_fl.observe import RoundOpened
 from propeller_fl.rounds import Round
 from propeller_fl.store import RoundStore
 from propeller_fl.wire import Reason, RoundStart, check_id, decode_document
@@ -116,6 +117,7 @@ class Starts:
             case Admitted(opening):
                 self._store.open_round(opening)
                 self._voice.show(round_id)
+                self._voice.note(RoundOpened(round_id, opening.opened_at_s))
                 _log.info(
                     "round opened: %d of %d updates within %g s",
                     start.k_of_n,

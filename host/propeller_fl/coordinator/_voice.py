@@ -16,6 +16,7 @@ from propeller_fl.coordinator._outgoing import (
     Unsubscribe,
 )
 from propeller_fl.link import Incoming
+from propeller_fl.observe import Fact, RoundRefused, UpdateRefused
 from propeller_fl.rounds import Round
 from propeller_fl.wire import AckStatus, Phase, RoundComplete, RoundStatus, Topics, UpdateAck
 
@@ -30,6 +31,7 @@ class Voice:
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
         self._pending: list[Outgoing] = []
+        self._facts: list[Fact] = []
         self._unshown: dict[str, None] = {}  # rounds whose status has changed since it was said
         self._shown_at_s: dict[str, float] = {}  # … which was then; open rounds only
 
@@ -42,6 +44,8 @@ class Voice:
     ) -> None:
         """Tell a proplet about its update; an empty ``reason`` means that it is in."""
         status = AckStatus.REFUSED if reason else AckStatus.ACCEPTED
+        if reason:
+            self.note(UpdateRefused(round_id, proplet_id, str(reason)))
         ack = UpdateAck(round_id, proplet_id, status, sha256, str(reason), detail)
         # A proplet sends its update again until it has heard this, so that a broker's receipt
         # would add nothing but two packets an update.
@@ -51,6 +55,7 @@ class Voice:
         self, round_id: str, start_sha256: str, reason: str, detail: str, *, retain: bool
     ) -> None:
         """Tell everyone that a round is not opened. Not retained where the id is another's."""
+        self.note(RoundRefused(round_id, str(reason)))
         status = RoundStatus(
             round_id, Phase.REFUSED, start_sha256, reason=str(reason), detail=detail
         )
@@ -81,6 +86,15 @@ class Voice:
         """Have something done with files."""
         self._pending.append(work)
 
+    def note(self, fact: Fact) -> None:
+        """Have whoever watches know this."""
+        self._facts.append(fact)
+
+    def take_facts(self) -> list[Fact]:
+        """What has been noted since this was last asked."""
+        facts, self._facts = self._facts, []
+        return facts
+
     def take(self) -> list[Outgoing]:
         """All that is pending, which is for the caller to say."""
         pending, self._pending = self._pending, []
@@ -89,6 +103,7 @@ class Voice:
     def forget(self) -> None:
         """Say none of it."""
         self._pending.clear()
+        self._facts.clear()
 
     # --- statuses
 

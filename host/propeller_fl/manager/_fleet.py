@@ -95,6 +95,11 @@ class Fleet:
             for proplet_id, member in sorted(self._members.items())
         )
 
+    def count(self, now_s: float) -> dict[str, int]:
+        """How many members are alive, and how many silent."""
+        alive = sum(self._alive(member, now_s) for member in self._members.values())
+        return {"alive": alive, "silent": len(self._members) - alive}
+
     def _member(self, proplet_id: str, namespace: str) -> _Member:
         member = self._members.get(proplet_id)
         if member is None:

@@ -19,6 +19,7 @@ from typing import Final
 
 from propeller_fl.errors import LinkError, MessageError
 from propeller_fl.link import Delivery, Incoming, Link
+from propeller_fl.observe import UpdateRefused, Watcher, nobody
 from propeller_fl.wire import (
     SENDER_PROPERTY,
     AckStatus,
@@ -47,8 +48,9 @@ class Forwarder:
     """Takes updates and acknowledges each only once the broker has the forwarded copy, or the
     refusal. What it holds is bounded by what the broker leaves unacknowledged."""
 
-    def __init__(self, link: Link, topics: Topics) -> None:
+    def __init__(self, link: Link, topics: Topics, watch: Watcher = nobody) -> None:
         self._link = link
+        self._watch = watch
         self._topics = topics
         self._work: queue.SimpleQueue[_Key | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # guards the next three
@@ -79,6 +81,11 @@ class Forwarder:
                 return
             self._in_hand[key] = [incoming]
         self._work.put(key)
+
+    @property
+    def queued(self) -> int:
+        """Updates that wait to be handed to the link. Any thread."""
+        return self._work.qsize()
 
     def counts(self) -> ForwardCounts:
         with self._lock:
@@ -125,6 +132,8 @@ class Forwarder:
         _log.warning("update refused: %s: %s", err.reason, err, extra=extra)
         with self._lock:
             self._refused[str(err.reason)] += 1
+        ids = extra.get("round_id", ""), extra.get("proplet_id", "")
+        self._watch(UpdateRefused(*ids, str(err.reason)))
 
     def _publish(
         self, key: _Key, topic: str, payload: bytes, properties: Mapping[str, str] | None = None

@@ -43,6 +43,7 @@ from propeller_fl.manager._images import ImageLibrary
 from propeller_fl.manager._launch import Launcher
 from propeller_fl.manager._outbox import Message, Outbox
 from propeller_fl.manager._registry import ImageRegistry
+from propeller_fl.observe import TaskEnded, TaskSent, Watcher, nobody
 from propeller_fl.store import LaunchStore
 from propeller_fl.store._launches import LaunchChange
 from propeller_fl.wire import (
@@ -79,7 +80,7 @@ class Manager:
 
     ``link`` must not be started yet; ``start`` does that, once what it must not miss is subscribed.
     Give it a persistent session. ``clock`` gives seconds that never go back; ``images`` defaults to
-    what the settings map and this machine has.
+    what the settings map and this machine has. ``watch`` hears of tasks and refused updates.
     """
 
     def __init__(
@@ -91,11 +92,13 @@ class Manager:
         *,
         clock: Callable[[], float] = time.monotonic,
         images: ImageLibrary | None = None,
+        watch: Watcher = nobody,
     ) -> None:
         self._link = link
         self._topics = topics
         self._store = store
         self._clock = clock
+        self._watch = watch
         self._images = images or ImageLibrary(config.images)
         self._fleet = Fleet(config.liveness_timeout_s)
         self._launches = config.launch
@@ -103,7 +106,7 @@ class Manager:
         self._lock = threading.Lock()  # guards the fleet, which others may look at
         self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._outbox = Outbox(link)
-        self._forwarder = Forwarder(link, topics)
+        self._forwarder = Forwarder(link, topics, watch)
         self._registry = ImageRegistry(link, topics, self._images, config.chunk_bytes)
         self._fetch_due: dict[str, tuple[float, FetchImage]] = {}  # by round id
         self._due_s: dict[str, float] = {}  # reports to be published, by round id
@@ -172,6 +175,21 @@ class Manager:
         """Every proplet it knows, by id. Any thread."""
         with self._lock:
             return self._fleet.snapshot(self._clock())
+
+    def count_proplets(self) -> dict[str, int]:
+        """How many it knows, alive and silent. Any thread."""
+        with self._lock:
+            return self._fleet.count(self._clock())
+
+    @property
+    def queued(self) -> int:
+        """What waits to be handled, updates left out. Any thread."""
+        return self._inbox.qsize()
+
+    @property
+    def updates_queued(self) -> int:
+        """Updates that wait to be forwarded. Any thread."""
+        return self._forwarder.queued
 
     def forwarded(self) -> ForwardCounts:
         """What became of the updates. Any thread."""
@@ -325,6 +343,7 @@ class Manager:
         speaker = self._check_speaker(incoming.topic, result.proplet_id)
         if speaker is not None:  # the message need not say
             result = replace(result, proplet_id=speaker)
+        self._watch(TaskEnded(result.task_id, result.proplet_id, result.error))
         return self._launcher.result_arrived(result)
 
     def _check_speaker(self, topic: str, proplet_id: str) -> str | None:
@@ -359,9 +378,7 @@ class Manager:
             case SendTask(round_id, proplet_id):
                 self._outbox.add(
                     lambda: self._task(round_id, proplet_id),
-                    sent=lambda: self._later(
-                        lambda: self._launcher.task_sent(round_id, proplet_id)
-                    ),
+                    sent=lambda: self._later(lambda: self._task_sent(round_id, proplet_id)),
                     failed=lambda error: self._later(
                         lambda: self._launcher.task_failed(round_id, proplet_id, error)
                     ),
@@ -390,6 +407,10 @@ class Manager:
         task, own_topic = wanted
         topic = self._topics.task_start_of(proplet_id) if own_topic else self._topics.task_start
         return Message(topic, task.encode())
+
+    def _task_sent(self, round_id: str, proplet_id: str) -> list[Effect]:
+        self._watch(TaskSent(round_id, proplet_id))
+        return self._launcher.task_sent(round_id, proplet_id)
 
     def _fetch_what_is_due(self) -> None:
         now_s = time.monotonic()

@@ -30,6 +30,7 @@ from propeller_fl.log import Trouble
 from propeller_fl.model_server._http import http_face
 from propeller_fl.model_server._initial import initial_source, large_file
 from propeller_fl.model_server._large import LargeModels
+from propeller_fl.observe import ModelStored, Watcher, nobody
 from propeller_fl.store import ModelsDir, StoredModel, model_fault, tensor_bytes
 from propeller_fl.web import HttpGuard
 from propeller_fl.wire import Manifest, Model, Reason, Topics, shapes_of
@@ -91,6 +92,7 @@ class ModelServer:
         large: LargeConfig = _LARGE,
         patience_s: float = 10.0,
         guard: HttpGuard = _NO_GUARD,
+        watch: Watcher = nobody,
     ) -> None:
         self._large_config = large
         self._large = LargeModels(link, topics, large, models)
@@ -98,6 +100,7 @@ class ModelServer:
         self._topics = topics
         self._config = config
         self._models = models
+        self._watch = watch
         self._inbox: queue.SimpleQueue[_Offered | _Fetched | _OnBroker | _LinkChange | None] = (
             queue.SimpleQueue()
         )
@@ -130,6 +133,11 @@ class ModelServer:
     def http_address(self) -> tuple[str, int]:
         """Host and port of the HTTP face."""
         return self._http.address
+
+    @property
+    def queued(self) -> int:
+        """What waits to be handled. Any thread."""
+        return self._inbox.qsize()
 
     @property
     def failure(self) -> Exception | None:
@@ -278,6 +286,7 @@ class ModelServer:
         self._trouble.is_over()
         if found is None:
             _log.info("model %d stored, %d bytes, sha256 %s", version, len(payload), sha256)
+            self._watch(ModelStored(version, len(payload)))
         delivery = self._publish(version, payload)
         if delivery is not None:
             delivery.add_done_callback(functools.partial(self._published, payload))
@@ -309,6 +318,7 @@ class ModelServer:
                 break
         self._trouble.is_over()
         _log.info("model %d stored, %d bytes in parts", version, fetched.manifest.size_bytes)
+        self._watch(ModelStored(version, fetched.manifest.size_bytes))
         delivery = self._publish(version, payload)
         if delivery is not None:
             delivery.add_done_callback(functools.partial(self._published, payload))

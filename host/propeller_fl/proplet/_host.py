@@ -13,6 +13,7 @@ from typing import Self
 from propeller_fl.config import LargeConfig, PropletConfig
 from propeller_fl.errors import ConfigError, MessageError
 from propeller_fl.link import BrokerAddress, Link, LinkLimits, LinkLoop
+from propeller_fl.observe import Watcher, nobody
 from propeller_fl.parts import HttpAccess
 from propeller_fl.proplet._board import Board
 from propeller_fl.proplet._contents import Contents
@@ -54,6 +55,7 @@ class PropletHost:
     ``large_dir``  keeps the files of large models likewise; None: they are fetched in each
     ``http_access``  what ``config.models_url`` wants to see of who reads there
     ``updates_dir``  keeps updates to large models until they are answered; None: a temporary one
+    ``watch``  hears of each run of a module
 
     Raises ``ConfigError`` for ids, data or limits that cannot be.
     """
@@ -73,6 +75,7 @@ class PropletHost:
         trusted_keys: Path | None = None,
         http_access: HttpAccess | None = None,
         updates_dir: Path | None = None,
+        watch: Watcher = nobody,
     ) -> None:
         _check(config, limits)
         data = data or data_source(config.data, config.ids)
@@ -102,6 +105,7 @@ class PropletHost:
             cache_dir=cache_dir,
             trusted_keys=trusted_keys,
             updates=self._updates,
+            watch=watch,
         )
         board = Board(links[0], self._loop)
         self._contents = Contents(
@@ -140,6 +144,21 @@ class PropletHost:
         self._loop.start()
         for proplet in self._proplets:
             proplet.link.start()
+
+    def count_sessions(self) -> dict[str, int]:
+        """How many proplets have a session with the broker, and how many have not. Any thread."""
+        connected = sum(proplet.link.connected for proplet in self._proplets)
+        return {"connected": connected, "disconnected": len(self._proplets) - connected}
+
+    @property
+    def queued(self) -> int:
+        """Messages of all proplets that the broker has not taken yet. Any thread."""
+        return sum(proplet.link.queued for proplet in self._proplets)
+
+    @property
+    def runs_queued(self) -> int:
+        """Runs of modules that wait for a worker. Any thread."""
+        return self._workers.queued
 
     def wait_connected(self, timeout_s: float) -> None:
         """Return once all are connected. Raises ``LinkError`` as ``Link.wait_connected`` does."""

@@ -18,6 +18,7 @@ from typing import Final, Self, TypeVar
 from propeller_fl.config import PropletConfig
 from propeller_fl.errors import ConfigError, ImageError
 from propeller_fl.log import Trouble
+from propeller_fl.observe import ModuleRan, Watcher, nobody
 from propeller_fl.proplet._contents import Content
 from propeller_fl.proplet._contract import MAX_IMAGE_BYTES
 from propeller_fl.proplet._data import DataSource
@@ -64,6 +65,7 @@ class Workers:
         cache_dir: Path | None = None,
         trusted_keys: Path | None = None,
         updates: LargeUpdates | None = None,
+        watch: Watcher = nobody,
     ) -> None:
         self._trusted: TrustedKeys | None = None
         if config.require_signature:
@@ -76,6 +78,7 @@ class Workers:
         self.runtime = WasmtimeRuntime(cache_dir)
         self._data = data
         self._updates = updates
+        self._watch = watch
         self._limits = Limits(
             fuel=config.fuel,
             wall_time_s=config.wall_time_s,
@@ -133,6 +136,11 @@ class Workers:
         """Read an image from a local file."""
         return self._executor.submit(self._patiently, lambda: _read_image(Path(path)))
 
+    @property
+    def queued(self) -> int:
+        """Runs of rounds that no thread has begun with. Any thread."""
+        return len(self._queued)
+
     def close(self) -> None:
         """Drop what has not begun, wait for what has; its limits bound that."""
         self._closing.set()
@@ -175,7 +183,8 @@ class Workers:
         ended: RunResult | None = None
         with contextlib.ExitStack() as leftovers:
             try:
-                ended = self._patiently(lambda: self._run(proplet_id, run, leftovers))
+                with self._watched(proplet_id, run):
+                    ended = self._patiently(lambda: self._run(proplet_id, run, leftovers))
                 answer.set_result(_output(ended, proplet_id, run))
             except BaseException as error:
                 answer.set_exception(error)
@@ -206,8 +215,21 @@ class Workers:
         return self.runtime.run(module, invocation, self._limits, leftovers=leftovers)
 
     def _run_large(self, proplet_id: str, run: Run, updates: LargeUpdates) -> Output:
-        module, invocation = self._prepare(proplet_id, run)
-        return updates.run(self.runtime, module, invocation, self._limits)
+        with self._watched(proplet_id, run):
+            module, invocation = self._prepare(proplet_id, run)
+            return updates.run(self.runtime, module, invocation, self._limits)
+
+    @contextlib.contextmanager
+    def _watched(self, proplet_id: str, run: Run) -> Iterator[None]:
+        begun_s, error = time.monotonic(), ""
+        try:
+            yield
+        except BaseException as err:
+            error = str(err) or type(err).__name__
+            raise
+        finally:
+            duration_s = time.monotonic() - begun_s
+            self._watch(ModuleRan(round_of(run.start) or "", proplet_id, duration_s, error))
 
     def _prepare(self, proplet_id: str, run: Run) -> tuple[CompiledModule, Invocation]:
         self._require_trust(run)
