@@ -91,7 +91,7 @@ def test_the_seeds_message_completes_a_round_as_it_stands(tmp_path: Path, port: 
         shown = run(tmp_path, port, "round", "show", "r-0002")
         assert "; updates in cbor" in shown
         assert "proplet-1 accepted" in shown
-        assert run(tmp_path, port, "doctor").count("is sound") == 3  # databases and models
+        assert run(tmp_path, port, "doctor").count("is sound") == 4  # databases and models
 
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
