@@ -19,8 +19,13 @@ from propeller_fl.store import ModelFormat, convert, read_model_file
 from propeller_fl.wire import (
     UPDATE_LABELS,
     Alive,
+    Command,
     Delta,
     Discovery,
+    ExperimentCommand,
+    ExperimentPhase,
+    ExperimentStart,
+    ExperimentStatus,
     FlSpec,
     Format,
     LaunchReport,
@@ -409,6 +414,29 @@ _SAMPLES: Final[dict[type[_Message], _Message]] = {
             image_signatures={"0123456789abcdef": bytes(range(64))},
         ),
         TaskStop("r-1.p-1", _PROPLET),
+        ExperimentStart.decode(
+            b'{"experiment_id":"x","task_wasm_image":"builtin:softmax","seed":7,'
+            b'"hyperparams":{"lr":0.5,"epochs":5},"evaluate":{"every":2,"timeout_s":9.5},'
+            b'"participants":{"tags":{"a":"b"},"fraction":0.5,"at_least":2,"at_most":9},'
+            b'"schedule":{"lr":{"factor":0.5,"every":2,"limit":0.1},"epochs":{"steps":[[2,1]]}},'
+            b'"stop":{"rounds":9,"metric":"loss","goal":"min","target":0.1,"patience":2}}'
+        ),
+        ExperimentCommand("x", Command.PAUSE),
+        ExperimentStatus(
+            "x",
+            ExperimentPhase.RUNNING,
+            "0" * 64,
+            1,
+            9,
+            "x-r2",
+            "fl/models/x",
+            {"loss": 0.5},
+            {"accuracy": 0.5},
+            0.5,
+            1,
+            "rounds",
+            "d",
+        ),
         PartsWanted(_PROPLET, ("0" * 64, "f" * 64)),
         TaskResult("r-1.p-1", _PROPLET, error="trap: unreachable"),
         LaunchReport(_ROUND, ("p-1",), ("p-2",), {"p-3": "exit: status 1"}, "no image"),

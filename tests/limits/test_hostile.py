@@ -11,6 +11,7 @@ from propeller_fl.errors import MessageError
 from tests.support.foreign import ForeignClient
 from tests.support.peers import Peer
 from tests.support.rounds import start_message
+from tests.support.services import Service, running
 
 from .conftest import Deployment, run_round
 
@@ -30,6 +31,8 @@ TOPICS = (
     "control/manager/stop",
     "control/manager/stop/proplet-1",
     "fl/rounds/r-0/acks/proplet-1",
+    "fl/experiments/start",
+    "fl/experiments/x-0/command",
 )
 MEMORY_BYTES = 512 * 1024 * 1024  # of each process, whatever is sent; 234 MiB was seen
 LONGEST_LINE = 6_000
@@ -61,7 +64,16 @@ def strange_ids() -> list[bytes]:
         "\x1b[2J\x1b]0;title\x07",
         "\u202e\u2028\ud800",
     )
-    names = ("round_id", "proplet_id", "task_id", "id", "namespace", "error", "model_uri")
+    names = (
+        "experiment_id",
+        "round_id",
+        "proplet_id",
+        "task_id",
+        "id",
+        "namespace",
+        "error",
+        "model_uri",
+    )
     half = "\ud800"  # of a character
     documents = [
         *(dict.fromkeys(names, text) for text in ids),
@@ -90,6 +102,20 @@ def long_topics() -> list[bytes]:
 
 
 def test_nobody_is_harmed(deployment: Deployment, peer: Peer) -> None:
+    experiments = Service(deployment.directory, deployment.broker.address, "experiment", "serve")
+    with running(experiments):
+        harm(deployment, peer)
+        peer.subscribe("fl/experiments/x/status")
+        start = {"experiment_id": "x", "task_wasm_image": "builtin:linear", "stop": {"rounds": 0}}
+        peer.publish("fl/experiments/start", start)
+        refused = peer.wait_for("fl/experiments/x/status", timeout_s=60)
+        assert refused["reason"] == "bad_field", "it is there, after all that"
+        for service in (*deployment.services, experiments):
+            assert_unharmed(service)
+
+
+def harm(deployment: Deployment, peer: Peer) -> None:
+    """Send everything everywhere; a round goes well after it."""
     for topic in TOPICS:
         for payload in (*nested(100), *nested(990), *nested(10_000), *strange_ids()):
             peer.send(topic, payload)
@@ -100,14 +126,16 @@ def test_nobody_is_harmed(deployment: Deployment, peer: Peer) -> None:
         peer.publish("a" * 65_536, b"")
     refuse_a_million_participants(peer)
     run_round(peer, "r-1")
-    for service in deployment.services:
-        assert service.running
-        assert "Traceback" not in service.log, service.log[service.log.index("Traceback") :][:3000]
-        lines = service.log.splitlines()
-        assert all(line.isprintable() for line in lines)
-        assert max(map(len, lines)) < LONGEST_LINE
-        assert not any(line.startswith("2026-11-25T00:00:00.000Z") for line in lines)
-        assert peak_memory_bytes(service.pid) < MEMORY_BYTES, service.name
+
+
+def assert_unharmed(service: Service) -> None:
+    assert service.running
+    assert "Traceback" not in service.log, service.log[service.log.index("Traceback") :][:3000]
+    lines = service.log.splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert max(map(len, lines)) < LONGEST_LINE
+    assert not any(line.startswith("2026-11-25T00:00:00.000Z") for line in lines)
+    assert peak_memory_bytes(service.pid) < MEMORY_BYTES, service.name
 
 
 def refuse_a_million_participants(peer: Peer) -> None:

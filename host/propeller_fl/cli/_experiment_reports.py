@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from propeller_fl.cli._round_story import stamp
+from propeller_fl.demo import drawing
 from propeller_fl.errors import ConfigError, RequestError
 from propeller_fl.store import RoundStore, SavedRound
 from propeller_fl.wire import Mode
@@ -52,16 +53,12 @@ def draw(curves: Sequence[Curve], metric: str, picture: Path) -> None:
 
     Raises :class:`ConfigError` when what draws is not installed, or cannot draw such a file.
     """
-    try:
+    with drawing():
         import matplotlib
 
         matplotlib.use("Agg")
         from matplotlib import pyplot
         from matplotlib.ticker import MaxNLocator
-    except ImportError as err:
-        raise ConfigError(
-            f"no picture without {err.name}", hint="pip install 'propeller-fl[demo]'"
-        ) from err
     figure, axes = pyplot.subplots(figsize=(7, 4), dpi=120)
     # told apart by more than colour
     for one, marker in zip(curves, "osv^D*PX" * len(curves), strict=False):

@@ -24,7 +24,7 @@ from propeller_fl.coordinator._outgoing import (
     Unsubscribe,
 )
 from propeller_fl.errors import LinkError, MessageError, StoreError
-from propeller_fl.link import Incoming, Link
+from propeller_fl.link import Incoming, Link, take_batch
 from propeller_fl.log import Trouble
 from propeller_fl.observe import Watcher, nobody
 from propeller_fl.store import RoundStore
@@ -131,7 +131,7 @@ class Coordinator:
         batch: list[Incoming] = []
         while not self._stopping.is_set():
             try:
-                batch = batch or self._take()
+                batch = batch or take_batch(self._inbox, self._patience_s(), _BATCH)
                 if self._connected_anew.is_set():
                     self._connected_anew.clear()
                     self._engine.broker_returned()
@@ -165,20 +165,6 @@ class Coordinator:
                 )
             else:
                 self._engine.model_ended(ended.round_id, ended.manifest, ended.detail)
-
-    def _take(self) -> list[Incoming]:
-        """What has arrived, up to a batch; waits for the first as long as nothing is due."""
-        taken: list[Incoming] = []
-        try:
-            incoming = self._inbox.get(timeout=self._patience_s())
-            while incoming is not None:
-                taken.append(incoming)
-                if len(taken) == _BATCH:
-                    break
-                incoming = self._inbox.get_nowait()
-        except queue.Empty:
-            pass
-        return taken
 
     def _patience_s(self) -> float:
         return max(0.0, min(_IDLE_S, self._engine.due_in_s(self._clock())))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from propeller_fl.demo._picture import draw_curve
+from propeller_fl.demo._picture import draw_curve, drawing
 from propeller_fl.demo._plan import DemoPlan, Partition
 from propeller_fl.demo._run import DemoResult, RoundRow, run
 from propeller_fl.demo._view import View, make_view
@@ -14,6 +14,7 @@ __all__ = [
     "RoundRow",
     "View",
     "draw_curve",
+    "drawing",
     "make_view",
     "run",
 ]

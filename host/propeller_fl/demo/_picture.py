@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from propeller_fl.demo._run import RoundRow
 from propeller_fl.errors import ConfigError
+
+
+@contextlib.contextmanager
+def drawing() -> Iterator[None]:
+    """Import what draws inside. Raises :class:`ConfigError` when it is not installed."""
+    try:
+        yield
+    except ImportError as err:
+        raise ConfigError(
+            f"no picture without {err.name}", hint="pip install 'propeller-fl[demo]'"
+        ) from err
 
 
 def draw_curve(rows: tuple[RoundRow, ...], target: float, picture: Path) -> str:
@@ -13,16 +26,12 @@ def draw_curve(rows: tuple[RoundRow, ...], target: float, picture: Path) -> str:
 
     Raises :class:`ConfigError` when what draws is not installed.
     """
-    try:
+    with drawing():
         import matplotlib
         import plotext
 
         matplotlib.use("Agg")
         from matplotlib import pyplot
-    except ImportError as err:
-        raise ConfigError(
-            f"no picture without {err.name}", hint="pip install 'propeller-fl[demo]'"
-        ) from err
 
     rounds = [row.number for row in rows]
     accuracy = [row.test_accuracy * 100 for row in rows]

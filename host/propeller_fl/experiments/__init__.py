@@ -15,6 +15,7 @@ from propeller_fl.experiments._machine import (
     step,
 )
 from propeller_fl.experiments._service import ExperimentService
+from propeller_fl.experiments._waiting import WaitingFor
 
 __all__ = [
     "BeginRound",
@@ -25,6 +26,7 @@ __all__ = [
     "KeepCompletion",
     "RoundEnded",
     "RoundFailed",
+    "WaitingFor",
     "begin",
     "restore",
     "step",

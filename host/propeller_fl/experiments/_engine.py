@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from propeller_fl.errors import MessageError
+from propeller_fl.errors import DamagedStoreError, MessageError, StoreError
 from propeller_fl.experiments._machine import (
     BeginRound,
     Commanded,
@@ -131,7 +131,29 @@ class Engine:
         return self._take()
 
     def handle(self, batch: Sequence[Incoming], now_s: float) -> list[Outgoing]:
-        """Let messages arrive, perhaps none, and time pass; what is to be done about it."""
+        """Let messages arrive, perhaps none, and time pass; what is to be done about it.
+
+        A message that cannot be handled for a reason nobody thought of is logged and dropped: it
+        must not come back for ever.
+        """
+        try:
+            return self._in_transaction(batch, now_s)
+        except (StoreError, DamagedStoreError):
+            raise
+        except Exception:
+            if not batch:
+                raise
+        done: list[Outgoing] = []
+        for incoming in batch:
+            try:
+                done += self._in_transaction([incoming], now_s)
+            except (StoreError, DamagedStoreError):
+                raise
+            except Exception:
+                _log.exception("%s cannot be handled", incoming.topic)
+        return done
+
+    def _in_transaction(self, batch: Sequence[Incoming], now_s: float) -> list[Outgoing]:
         before = dict(self._experiments), dict(self._waiting)
         try:
             with self._store.transaction():

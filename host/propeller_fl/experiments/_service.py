@@ -11,7 +11,7 @@ from typing import Final
 
 from propeller_fl.errors import LinkError, MessageError, StoreError
 from propeller_fl.experiments._engine import Engine, Hear, HearNoMore, Outgoing, Say
-from propeller_fl.link import Incoming, Link
+from propeller_fl.link import Incoming, Link, take_batch
 from propeller_fl.log import Trouble
 from propeller_fl.store import ExperimentStore
 from propeller_fl.wire import Topics
@@ -102,7 +102,7 @@ class ExperimentService:
         batch: list[Incoming] = []
         while not self._stopping.is_set():
             try:
-                batch = batch or self._take()
+                batch = batch or take_batch(self._inbox, self._patience_s(), _BATCH)
                 if self._connected_anew.is_set():
                     self._carry_out(self._engine.connected(self._clock()))
                     self._connected_anew.clear()
@@ -118,20 +118,8 @@ class ExperimentService:
                 if self._store_trouble.is_over():
                     _log.info("the store works again")
 
-    def _take(self) -> list[Incoming]:
-        """What has arrived, up to a batch; waits for the first as long as nothing is due."""
-        taken: list[Incoming] = []
-        try:
-            due_s = self._engine.due_in_s(self._clock())
-            incoming = self._inbox.get(timeout=max(0.0, min(_IDLE_S, due_s)))
-            while incoming is not None:
-                taken.append(incoming)
-                if len(taken) == _BATCH:
-                    break
-                incoming = self._inbox.get_nowait()
-        except queue.Empty:
-            pass
-        return taken
+    def _patience_s(self) -> float:
+        return min(_IDLE_S, self._engine.due_in_s(self._clock()))
 
     def _carry_out(self, outgoing: Iterable[Outgoing]) -> None:
         for one in outgoing:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from ._address import BrokerAddress, TlsOptions, is_loopback
 from ._delivery import Delivery
 from ._embedded import BrokerSecurity, BrokerSettings, EmbeddedBroker, opens_session, reload_broker
-from ._incoming import Incoming
+from ._incoming import Incoming, take_batch
 from ._link import Link
 from ._loop import LinkLoop, Timer
 from ._options import Backoff, LinkLimits, Will
@@ -42,4 +42,5 @@ __all__ = [
     "opens_session",
     "probe_broker",
     "reload_broker",
+    "take_batch",
 ]

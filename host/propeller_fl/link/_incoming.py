@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Callable, Mapping
 
 
@@ -45,3 +46,21 @@ class Incoming:
         """Any thread, any number of times. Too late (the connection has gone) does nothing:
         the broker sends the message again."""
         self._ack(self)
+
+
+def take_batch(
+    inbox: queue.SimpleQueue[Incoming | None], patience_s: float, most: int
+) -> list[Incoming]:
+    """What has arrived, up to ``most``; waits for the first for ``patience_s``. ``None`` among them
+    ends the wait."""
+    taken: list[Incoming] = []
+    try:
+        incoming = inbox.get(timeout=max(0.0, patience_s))
+        while incoming is not None:
+            taken.append(incoming)
+            if len(taken) == most:
+                break
+            incoming = inbox.get_nowait()
+    except queue.Empty:
+        pass
+    return taken

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from propeller_fl import disk
-from propeller_fl.errors import DamagedStoreError, StoreError
+from propeller_fl.errors import DamagedStoreError, MessageError, StoreError
 
 _NO_MIGRATIONS: Final[Mapping[int, str]] = MappingProxyType({})
 _BUSY_S: Final = 2.0  # who holds the lock for longer is reported, and tried again by the caller
@@ -79,6 +79,17 @@ class Database:
                     self._db.rollback()
             raise
 
+    @contextmanager
+    def as_written(self) -> Iterator[None]:
+        """Rows were well-formed when they were written."""
+        try:
+            yield
+        except (MessageError, ValueError) as err:
+            raise DamagedStoreError(
+                f"database {self.path} is damaged: a row cannot be read: {err}",
+                hint=_RESTORE,
+            ) from err
+
     def close(self) -> None:
         """Nothing may be called afterwards."""
         self._db.close()
@@ -129,6 +140,11 @@ class Database:
     def _run(self, script: str) -> None:
         for statement in script.split(";"):
             self.execute(statement)
+
+
+def unicode(text: str) -> str:
+    """A sender's words as the database can hold them: JSON can spell half a character."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:

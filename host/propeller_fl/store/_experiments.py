@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from propeller_fl.errors import DamagedStoreError, MessageError
-from propeller_fl.store._database import Database
+from propeller_fl.store._database import Database, unicode
 from propeller_fl.wire import (
     Discovery,
     ExperimentPhase,
@@ -107,8 +105,8 @@ class ExperimentStore:
             "UPDATE experiments SET phase = ?, reason = ?, detail = ?, changed_at_s = ?"
             " WHERE experiment_id = ?",
             phase.value,
-            reason,
-            detail.encode(errors="backslashreplace").decode(),
+            unicode(reason),
+            unicode(detail),
             now_s,
             experiment_id,
         )
@@ -155,7 +153,7 @@ class ExperimentStore:
             " WHERE experiment_id = ? ORDER BY position",
             experiment_id,
         )
-        with self._as_written():
+        with self._db.as_written():
             return [
                 SavedRound(
                     RoundStart.decode(str(start).encode()),
@@ -184,7 +182,7 @@ class ExperimentStore:
             _MAX_PROPLETS,
         )
         rows = self._db.rows("SELECT proplet_id, metadata FROM proplets")
-        with self._as_written():
+        with self._db.as_written():
             return {str(proplet_id): json.loads(str(metadata)) for proplet_id, metadata in rows}
 
     def _experiments(self, which: str, *values: object) -> list[SavedExperiment]:
@@ -193,7 +191,7 @@ class ExperimentStore:
             f" FROM experiments {which}",
             *values,
         )
-        with self._as_written():
+        with self._db.as_written():
             return [
                 SavedExperiment(
                     ExperimentStart.decode(str(start).encode()),
@@ -206,14 +204,3 @@ class ExperimentStore:
                 )
                 for start, sha256, phase, reason, detail, created_at_s, changed_at_s in rows
             ]
-
-    @contextmanager
-    def _as_written(self) -> Iterator[None]:
-        """Rows were well-formed when they were written."""
-        try:
-            yield
-        except (MessageError, ValueError) as err:
-            raise DamagedStoreError(
-                f"database {self._db.path} is damaged: a row cannot be read: {err}",
-                hint="restore it from a backup, or move it away to start afresh",
-            ) from err

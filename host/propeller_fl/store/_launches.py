@@ -8,16 +8,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from propeller_fl.errors import DamagedStoreError, MessageError
-from propeller_fl.store._database import Database
+from propeller_fl.store._database import Database, unicode
 from propeller_fl.wire import Discovery, RoundStart
 
 _KEPT_S: Final = 30 * 86_400.0
@@ -219,7 +217,7 @@ class LaunchStore:
         rows = self._db.rows(
             "SELECT proplet_id, namespace, metadata FROM proplets ORDER BY created_at_s"
         )
-        with self._as_written():
+        with self._db.as_written():
             return [
                 Discovery(str(proplet_id), str(namespace), json.loads(str(metadata)))
                 for proplet_id, namespace, metadata in rows
@@ -270,7 +268,7 @@ class LaunchStore:
                     round_id,
                     proplet_id,
                     state.value,
-                    _unicode(error),
+                    unicode(error),
                 )
             case RoundClosed(round_id):
                 self._db.execute(
@@ -283,7 +281,7 @@ class LaunchStore:
                 self._db.execute(
                     "INSERT OR REPLACE INTO proplets VALUES (?, ?, ?, ?)",
                     discovery.proplet_id,
-                    _unicode(discovery.namespace),
+                    unicode(discovery.namespace),
                     json.dumps(dict(discovery.metadata)),
                     self._clock(),
                 )
@@ -305,12 +303,12 @@ class LaunchStore:
                 " ORDER BY proplet_id",
                 round_id,
             )
-            with self._as_written():
+            with self._db.as_written():
                 tasks = tuple(
                     LaunchedTask(str(proplet_id), LaunchState(str(state)), str(error))
                     for proplet_id, state, error in rows
                 )
-        with self._as_written():
+        with self._db.as_written():
             return SavedLaunch(
                 RoundStart.decode(start.encode()),
                 start_sha256,
@@ -322,17 +320,6 @@ class LaunchStore:
                 image_pinned,
             )
 
-    @contextmanager
-    def _as_written(self) -> Iterator[None]:
-        """Rows were well-formed when they were written."""
-        try:
-            yield
-        except (MessageError, ValueError) as err:
-            raise DamagedStoreError(
-                f"database {self._db.path} is damaged: a row cannot be read: {err}",
-                hint="restore it from a backup, or move it away to start afresh",
-            ) from err
-
     def _prune(self, before_s: float) -> None:
         with self._db.transaction():
             self._db.execute("DELETE FROM rounds WHERE received_at_s < ?", before_s)
@@ -340,8 +327,3 @@ class LaunchStore:
                 "DELETE FROM launches WHERE round_id NOT IN (SELECT round_id FROM rounds)"
             )
             self._db.execute("DELETE FROM proplets WHERE created_at_s < ?", before_s)
-
-
-def _unicode(text: str) -> str:
-    """A sender's words as the database can hold them: JSON can spell half a character."""
-    return text.encode(errors="backslashreplace").decode()

@@ -13,7 +13,7 @@ from typing import Any, Final
 from propeller_fl.errors import MessageError
 from propeller_fl.wire._codecs import Format, decode_document, encode_document
 from propeller_fl.wire._experiment_rules import Evaluation, Schedule, Selection, StopRules
-from propeller_fl.wire._fields import Fields, Scalar
+from propeller_fl.wire._fields import Fields, Scalar, shown
 from propeller_fl.wire._reasons import Reason
 from propeller_fl.wire._round_messages import MAX_TIMEOUT_S, UpdateFormat
 from propeller_fl.wire._topics import check_model_uri, is_sha256, model_uri
@@ -90,7 +90,9 @@ class ExperimentStart:
         for name in self.schedule:
             base = self.hyperparams.get(name)
             if isinstance(base, bool) or not isinstance(base, int | float):
-                raise _bad("schedule", f"names {name}", "a number of hyperparams, which it changes")
+                raise _bad(
+                    "schedule", f"names {shown(name)}", "a number of hyperparams, which it changes"
+                )
 
     def document(self) -> dict[str, Any]:
         """The canonical form, as plain values."""
@@ -243,4 +245,5 @@ def _json(**document: Any) -> bytes:
 
 
 def _bad(name: str, what: str, hint: str) -> MessageError:
-    return MessageError(Reason.BAD_FIELD, f"{name[:80]!s} {what}", field=name, hint=hint)
+    name = shown(name)
+    return MessageError(Reason.BAD_FIELD, f"{name} {what}", field=name, hint=hint)

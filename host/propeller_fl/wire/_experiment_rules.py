@@ -300,13 +300,20 @@ def _tags(values: Mapping[str, Any]) -> dict[str, str]:
     return dict(values)
 
 
+def _is_float(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
 def _steps(values: list[Any], where: str) -> tuple[tuple[int, float], ...]:
     steps: list[tuple[int, float]] = []
     hint = f"rising rounds with their values, [[5, 0.1], [10, 0.01]], at most {_MAX_STEPS}"
     for value in values:
         match value:
             case [int(at), int(number) | float(number)] if not isinstance(number, bool):
-                if not math.isfinite(number) or (steps and at <= steps[-1][0]) or at < 1:
+                if not _is_float(number) or at < 1 or (steps and at <= steps[-1][0]):
                     raise bad_rule(f"{where}.steps", "are out of order, or not finite", hint)
                 steps.append((at, number))
             case _:
