@@ -13,6 +13,7 @@ from propeller_fl.cli import (
     _client,
     _demo,
     _doctor,
+    _fleet,
     _models,
     _rounds,
     _services,
@@ -92,5 +93,6 @@ for group in (
     _access.group,
     _supermq.group,
     _test.group,
+    _fleet.group,
 ):
     main.add_command(group)
