@@ -25,7 +25,7 @@ _KEEPALIVE_S: Final = 240  # a proplet's own heartbeats come sooner
 _CONNECT_S: Final = 60.0  # of one session, among thousands that connect at once
 _LIMITS: Final = LinkLimits(max_queued=200_000, max_queued_bytes=1 << 30)
 _READER: Final = "fleet"
-_BEGIN_S: Final = 60.0
+_BEGIN_S: Final = 300.0  # thousands of sessions may have much to say first
 _STOP_S: Final = 60.0
 
 

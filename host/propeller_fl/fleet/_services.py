@@ -18,7 +18,7 @@ from propeller_fl.fleet._plan import MODEL, FleetPlan
 from propeller_fl.link import BrokerAddress, BrokerSettings, EmbeddedBroker
 
 SERVICES: Final = ("model-server", "coordinator", "manager")
-_READY_S: Final = 60.0
+_READY_S: Final = 180.0
 _POLL_S: Final = 0.02
 _BROKER_BYTES: Final = 512 * 1024 * 1024
 _SESSION_BYTES: Final = 256 * 1024  # at its default limit the broker collects garbage all day long
