@@ -53,6 +53,7 @@ class BrokerConfig:
     allow_plain: bool = False  # beyond this machine without TLS, ours also without logins
     keepalive_s: int = 30
     mqtt5: bool = False  # manager and coordinator ask for MQTT 5, and speak 3.1.1 where it is none
+    memory_bytes: int = 256 * 1024 * 1024  # of ours, about; thousands of sessions want 256 KiB each
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +344,9 @@ def _check(settings: Settings) -> None:
     manager, proplet = settings.manager, settings.proplet
     _require(0 <= settings.broker.port < 65536, "broker.port", "0 to 65535")
     _require(settings.broker.keepalive_s >= 2, "broker.keepalive_s", "at least 2 s")
+    _require(
+        settings.broker.memory_bytes >= 32 * 1024 * 1024, "broker.memory_bytes", "at least 32 MiB"
+    )
     _require(
         1024 <= manager.chunk_bytes <= _MAX_MESSAGE_BYTES // 2,
         "manager.chunk_bytes",

@@ -196,7 +196,7 @@ class Deployment:
         desk = self._keyring.desk
         broker = EmbeddedBroker(
             self.settings.data_dir / "broker",
-            BrokerSettings(host=config.host, port=config.port),
+            BrokerSettings(host=config.host, port=config.port, memory_bytes=config.memory_bytes),
             security=desk.broker_security() if desk else None,
             allow_plain=config.allow_plain,
             on_death=self._broker_died,

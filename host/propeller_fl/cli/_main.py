@@ -19,6 +19,7 @@ _COMMANDS = {
     "demo": "_demo:demo",
     "doctor": "_doctor:doctor",
     "experiment": "_experiments:group",
+    "fleet": "_fleet:group",
     "http": "_services:http",
     "init": "_access:init",
     "manager": "_services:manager",

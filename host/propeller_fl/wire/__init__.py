@@ -37,6 +37,7 @@ from propeller_fl.wire._manifest import MAX_WANTED, Manifest, PartsWanted
 from propeller_fl.wire._quantised import Delta
 from propeller_fl.wire._reasons import Reason
 from propeller_fl.wire._round_messages import (
+    MAX_PARTICIPANTS,
     MAX_VERSION,
     AckStatus,
     Mode,
@@ -84,6 +85,7 @@ from propeller_fl.wire._update_manifest import UpdateManifest
 __all__ = [
     "MAX_CHUNKS",
     "MAX_NAME_CHARS",
+    "MAX_PARTICIPANTS",
     "MAX_RANK",
     "MAX_SIGNATURES",
     "MAX_VERSION",
