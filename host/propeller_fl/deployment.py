@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Flag, auto
@@ -17,6 +18,7 @@ from propeller_fl.access import AccessRole, Credential, Keyring, TokenBook
 from propeller_fl.clock import steady_clock
 from propeller_fl.config import BrokerConfig, Settings
 from propeller_fl.coordinator import Coordinator
+from propeller_fl.dashboard import Dashboard, DashboardGuard, web_face
 from propeller_fl.errors import BrokerError, ConfigError, LinkError
 from propeller_fl.gateway import Gateway, TaskBook, gateway_server
 from propeller_fl.link import (
@@ -26,6 +28,7 @@ from propeller_fl.link import (
     Link,
     LinkLoop,
     TlsOptions,
+    is_loopback,
 )
 from propeller_fl.manager import ImageLibrary, Manager, OciImages
 from propeller_fl.model_server import HttpGuard, ModelServer
@@ -49,6 +52,7 @@ class Role(Flag):
     MODEL_SERVER = auto()
     PROPLETS = auto()
     GATEWAY = auto()
+    DASHBOARD = auto()
     SERVICES = COORDINATOR | MANAGER | MODEL_SERVER
     ALL = BROKER | SERVICES | PROPLETS
 
@@ -133,14 +137,15 @@ class _Watched:
 class Deployment:
     """A context manager: everything in ``roles`` runs inside, and is stopped in reverse at the end.
 
-    Raises what the services raise when they cannot start. ``address``, ``http_address`` and
-    ``gateway_address`` are valid inside.
+    Raises what the services raise when they cannot start. ``address``, ``http_address``,
+    ``gateway_address`` and ``dashboard_address`` are valid inside.
     """
 
     def __init__(self, settings: Settings, roles: Role = Role.ALL) -> None:
         self.settings = settings
         self.http_address = ""
         self.gateway_address = ""
+        self.dashboard_address = ""
         self._roles = roles
         self._stack = contextlib.ExitStack()
         self._links: list[Link] = []
@@ -155,7 +160,7 @@ class Deployment:
         with contextlib.ExitStack() as stack:
             if Role.BROKER in self._roles and not self.settings.broker.url:
                 self._start_broker(stack)
-            if self._roles & (Role.SERVICES | Role.PROPLETS | Role.GATEWAY):
+            if self._roles & ~Role.BROKER:
                 loop = stack.enter_context(LinkLoop(name="services"))
                 self._start_services(stack, loop)
             self._stack = stack.pop_all()
@@ -242,6 +247,8 @@ class Deployment:
             self._watched.append(_Watched("manager", lambda: manager.failure))
         if Role.GATEWAY in self._roles:
             self._start_gateway(stack, loop)
+        if Role.DASHBOARD in self._roles:
+            self._start_dashboard(stack, loop)
         self._await_links()  # before proplets introduce themselves to a manager that cannot hear
         if Role.PROPLETS in self._roles:
             proplets = PropletHost(
@@ -282,6 +289,52 @@ class Deployment:
         host, port = server.address
         self.gateway_address = f"http://{host}:{port}"
 
+    def _start_dashboard(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
+        """Where other services run as well, a page that cannot be shown keeps none of them back."""
+        links = list(self._links)
+        try:
+            with contextlib.ExitStack() as own:
+                self._show_dashboard(own, loop)
+                stack.push(own.pop_all())
+        except ConfigError as err:
+            if self._roles == Role.DASHBOARD:
+                raise
+            self._links = links
+            _log.warning("there is no page: %s", err)
+
+    def _show_dashboard(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
+        config, guard = self.settings.dashboard, self._dashboard_guard()
+        if guard.tls is None and not is_loopback(config.http_host):
+            raise ConfigError(
+                f"dashboard.http_host {config.http_host} is not this machine alone, and nobody "
+                "would need a token there",
+                hint="`propeller-fl init` makes tokens and certificates, or use 127.0.0.1",
+            )
+        name = f"dashboard-{uuid.uuid4().hex[:12]}"  # there may be several on one broker
+        dashboard = Dashboard(
+            self._link(stack, loop, AccessRole.DASHBOARD, name, clean_session=True),
+            self.settings.topics,
+            config,
+            liveness_timeout_s=self.settings.manager.liveness_timeout_s,
+        )
+        server = web_face(dashboard, config, guard)
+        stack.callback(server.stop, _STOP_HTTP_S)
+        dashboard.start()
+        stack.callback(dashboard.stop)
+        server.start()
+        self._watched.append(_Watched("dashboard", lambda: dashboard.failure or server.failure))
+        host, port = server.address
+        self.dashboard_address = f"{'https' if guard.tls else 'http'}://{host}:{port}"
+
+    def _dashboard_guard(self) -> DashboardGuard:
+        """Tokens are those of the deployment; they, not certificates, are a browser's login. With
+        a credential alone there is nothing to look tokens up in, so that nobody may start rounds.
+        """
+        desk = self._keyring.desk
+        if desk is None:
+            return DashboardGuard(may_start=not self._keyring.given)
+        return DashboardGuard(desk.server_context(public=True), TokenBook(desk).identity_of)
+
     def _login(self, credential: Credential | None) -> BrokerAddress:
         if self._own_broker is not None:
             place = self._own_broker.address
@@ -309,12 +362,21 @@ class Deployment:
         credential = self._keyring.of_proplet(self.settings.proplet.ids[0])
         return HttpAccess(credential.token, credential.tls.context()) if credential else None
 
-    def _link(self, stack: contextlib.ExitStack, loop: LinkLoop, role: AccessRole) -> Link:
+    def _link(
+        self,
+        stack: contextlib.ExitStack,
+        loop: LinkLoop,
+        role: AccessRole,
+        name: str = "",
+        *,
+        clean_session: bool = False,
+    ) -> Link:
         credential = self._keyring.of_role(role)
         link = Link(
             loop,
             self._login(credential),
-            credential.client_id if credential else role.value,
+            credential.client_id if credential else name or role.value,
+            clean_session=clean_session,
             keepalive_s=self.settings.broker.keepalive_s,
         )
         stack.callback(link.close)

@@ -18,29 +18,29 @@ DIGEST = "0" * 64
 
 # topic | who may write there | who may read there
 MATRIX = f"""
-fl/rounds/start | operator gateway | manager coordinator gateway
+fl/rounds/start | operator gateway dashboard | manager coordinator gateway dashboard
 fl/rounds/r.1/updates/p.1 | p.1 gateway | manager
 fl/rounds/r.1/updates/p-2 | p-2 gateway | manager
 fml/updates | manager | coordinator
-fl/rounds/r.1/acks/p.1 | coordinator manager | p.1 gateway
-fl/rounds/r.1/acks/p-2 | coordinator manager | p-2 gateway
-fl/rounds/r.1/status | coordinator | manager operator observer gateway
-fl/rounds/r.1/complete | coordinator | manager operator observer gateway p.1 p-2
-fl/rounds/r.1/launch | manager | operator observer gateway
+fl/rounds/r.1/acks/p.1 | coordinator manager | p.1 gateway dashboard
+fl/rounds/r.1/acks/p-2 | coordinator manager | p-2 gateway dashboard
+fl/rounds/r.1/status | coordinator | manager operator observer gateway dashboard
+fl/rounds/r.1/complete | coordinator | manager operator observer gateway p.1 p-2 dashboard
+fl/rounds/r.1/launch | manager | operator observer gateway dashboard
 fl/models/publish | coordinator publisher gateway | MODELS
 fl/models/global_model_v7 | model-server | MODELS
 fl/images/{DIGEST} | manager | p.1 p-2
 fl/parts/{DIGEST} | PARTS | PARTS operator
 fl/parts/wanted | PARTS operator | PARTS operator
-control/proplet/create/p.1 | p.1 | manager gateway
-control/proplet/alive/p.1 | p.1 | manager gateway
-control/proplet/results/p.1 | p.1 | manager gateway
-control/proplet/create/p-2 | p-2 | manager gateway
-control/proplet/alive/p-2 | p-2 | manager gateway
-control/proplet/results/p-2 | p-2 | manager gateway
-control/proplet/create | SHARED | manager gateway
-control/proplet/alive | SHARED | manager gateway
-control/proplet/results | SHARED | manager gateway
+control/proplet/create/p.1 | p.1 | manager gateway dashboard
+control/proplet/alive/p.1 | p.1 | manager gateway dashboard
+control/proplet/results/p.1 | p.1 | manager gateway dashboard
+control/proplet/create/p-2 | p-2 | manager gateway dashboard
+control/proplet/alive/p-2 | p-2 | manager gateway dashboard
+control/proplet/results/p-2 | p-2 | manager gateway dashboard
+control/proplet/create | SHARED | manager gateway dashboard
+control/proplet/alive | SHARED | manager gateway dashboard
+control/proplet/results | SHARED | manager gateway dashboard
 control/manager/start/p.1 | manager gateway | p.1
 control/manager/start/p-2 | manager gateway | p-2
 control/manager/stop/p.1 | manager gateway | p.1
@@ -54,7 +54,7 @@ control | |
 fl/rounds/r.1/updates | |
 fl/rounds/r.1/updates/p.1/more | |
 control/proplet/alive/p/1 | |
-control/proplet/alive/p | | manager gateway
+control/proplet/alive/p | | manager gateway dashboard
 """
 NOBODY = [  # under no prefix, and what brokers keep for themselves
     "fl/rounds/start",
@@ -95,7 +95,7 @@ WILDCARDS = [
 def expected(kind: str, shared: bool) -> dict[str, tuple[set[str], set[str]]]:
     """Writers and readers by topic."""
     groups = {
-        "MODELS": "coordinator model-server operator publisher observer gateway p.1 p-2",
+        "MODELS": "coordinator model-server operator publisher observer gateway dashboard p.1 p-2",
         "PARTS": "coordinator model-server publisher p.1 p-2",
         "SHARED": "p.1 p-2" if shared else "",
         "SHARED-MANAGER": "manager" if shared else "",

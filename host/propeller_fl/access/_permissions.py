@@ -27,6 +27,7 @@ class AccessRole(StrEnum):
     OPERATOR = "operator"  # starts rounds and watches them
     PUBLISHER = "publisher"  # puts models by hand (`propeller-fl model put`)
     GATEWAY = "gateway"  # the HTTP face: whoever shows its token may do what this may
+    DASHBOARD = "dashboard"  # the page: reads what it shows, starts rounds for who may
     OBSERVER = "observer"  # reads rounds and models, and writes nothing
     PROPLET = "proplet"
 
@@ -108,6 +109,16 @@ def grants_of(
             )
         case AccessRole.GATEWAY:
             return _gateway(topics, shared_topics)
+        case AccessRole.DASHBOARD:
+            return Grants(
+                publish=(topics.round_start,),
+                subscribe=(
+                    *_reads(topics),
+                    topics.round_start,
+                    topics.any_ack,
+                    *_spoken(topics),
+                ),
+            )
         case AccessRole.OBSERVER:
             return Grants(subscribe=_reads(topics))
         case AccessRole.PROPLET:

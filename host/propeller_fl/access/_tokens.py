@@ -19,6 +19,11 @@ class TokenBook:
         self._identities: tuple[Identity, ...] = ()
 
     def name_of(self, token: str) -> str | None:
+        """As :meth:`identity_of`, the name alone."""
+        found = self.identity_of(token)
+        return found.name if found else None
+
+    def identity_of(self, token: str) -> Identity | None:
         """``None`` when it is nobody's. Each is compared in constant time, and always all of them.
 
         Raises :class:`ConfigError` when the identities cannot be read.
@@ -26,7 +31,7 @@ class TokenBook:
         found = None
         for identity in self._now():
             if identity.has_token(token):
-                found = identity.name
+                found = identity
         return found
 
     def _now(self) -> tuple[Identity, ...]:

@@ -27,6 +27,8 @@ def run_until_stopped(settings: Settings, roles: Role) -> None:
             say(f"ready: models at {deployment.http_address}/models")
         if deployment.gateway_address:
             say(f"ready: Propeller's HTTP at {deployment.gateway_address}")
+        if deployment.dashboard_address:
+            say(f"ready: page at {deployment.dashboard_address}/")
         if Role.PROPLETS in roles:
             ids = settings.proplet.ids
             say(f"ready: {', '.join(ids)}", proplet_ids=",".join(ids))
@@ -41,11 +43,13 @@ def run_until_stopped(settings: Settings, roles: Role) -> None:
 @pass_context
 @fails_clearly
 def up(context: Context, proplets: str | None) -> None:
-    """Run everything: broker, manager, coordinator, model server and proplets."""
+    """Run everything: broker, manager, coordinator, model server, page and proplets."""
     settings = context.settings(proplet__ids=proplets or None)
     roles = Role.ALL if proplets != "" else Role.ALL & ~Role.PROPLETS
     if settings.gateway.enabled:
         roles |= Role.GATEWAY
+    if settings.dashboard.enabled:
+        roles |= Role.DASHBOARD
     run_until_stopped(settings, roles)
 
 
@@ -95,6 +99,14 @@ def http(context: Context) -> None:
     run_until_stopped(context.settings(), Role.GATEWAY)
 
 
+@click.command()
+@pass_context
+@fails_clearly
+def dashboard(context: Context) -> None:
+    """Run the page: fleet, rounds and models live in a browser, and a button that starts rounds."""
+    run_until_stopped(context.settings(), Role.DASHBOARD)
+
+
 class _PropletGroup(click.Group):
     """``proplet ID…`` runs proplets; ``proplet enroll ID`` and such are commands."""
 
@@ -131,4 +143,4 @@ def _run_proplets(
 proplet.add_command(_access.enroll)
 proplet.add_command(_access.revoke)
 
-COMMANDS = (up, broker, manager, coordinator, model_server, http, proplet)
+COMMANDS = (up, broker, manager, coordinator, model_server, http, dashboard, proplet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from propeller_fl.web._rate import RateLimit
 from propeller_fl.web._server import WebServer
 
-__all__ = ["WebServer"]
+__all__ = ["RateLimit", "WebServer"]
