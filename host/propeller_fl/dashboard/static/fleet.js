@@ -9,7 +9,7 @@ const COLUMNS = [
   { name: "State", by: (one) => (one.alive ? 0 : 1) },
   { name: "Runtime", by: (one) => one.runtime },
   { name: "Arch", by: (one) => one.arch, minor: true },
-  { name: "Memory", by: (one) => one.memory_bytes ?? -1, right: true },
+  { name: "Memory", by: (one) => one.memory_bytes ?? -1, right: true, minor: true },
   { name: "Version", by: (one) => one.version, minor: true },
   { name: "Last seen", by: (one) => -(one.heard_at_s ?? 0) },
   { name: "Tasks", by: (one) => -one.tasks.length },
@@ -59,7 +59,7 @@ function rowOf(one) {
     el("td", {}, state),
     el("td", {}, one.runtime),
     el("td", { class: "minor" }, one.arch),
-    el("td", { class: "n nowrap" }, bytes(one.memory_bytes)),
+    el("td", { class: "n nowrap minor" }, bytes(one.memory_bytes)),
     el("td", { class: "minor" }, one.version),
     el("td", { class: "nowrap", "data-heard": one.id }, one.heard_at_s ? ago(nowS() - one.heard_at_s) : "never"),
     el("td", {}, tasks, one.last_error ? el("span", { class: "unseen" }, ` last error: ${one.last_error}`) : null));

@@ -20,9 +20,9 @@ function rowOf(model) {
       el("code", {}, `propeller-fl model get ${model.version} -o model.safetensors`)]
     : FORMS.map(link);
   return el("tr", {},
-    el("th", { scope: "row", class: "n" }, String(model.version)),
+    el("th", { scope: "row" }, `v${model.version}`),
     el("td", { class: "n nowrap" }, bytes(model.size_bytes)),
-    el("td", { class: "n" }, model.parameters === null ? "" : number(model.parameters)),
-    el("td", {}, el("code", { title: model.sha256 }, model.sha256.slice(0, 12))),
+    el("td", { class: "n minor" }, model.parameters === null ? "" : number(model.parameters)),
+    el("td", { class: "minor" }, el("code", { title: model.sha256 }, model.sha256.slice(0, 12))),
     el("td", {}, el("div", { class: "downloads" }, links)));
 }
