@@ -160,7 +160,12 @@ def test_the_gateway_hears_of_rounds_and_proplets(up: Service) -> None:
         return [proplet["id"] for proplet in found if proplet["alive"]]
 
     wait_until(lambda: FIRST in alive(), 60, "the proplet is alive for the gateway")
-    assert 0 in httpx.get(f"{url}/models").json()["versions"]
+
+    def versions() -> list[int]:
+        found: list[int] = httpx.get(f"{url}/models").json()["versions"]
+        return found
+
+    wait_until(lambda: 0 in versions(), 60, "the gateway has heard of the first model")
 
 
 def test_who_reads_may_not_start_rounds(up: Service, deployment: Path) -> None:

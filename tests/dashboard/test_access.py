@@ -179,3 +179,24 @@ def test_beyond_this_machine_without_tokens_is_refused(tmp_path: Path) -> None:
         Deployment(chosen, Role.DASHBOARD),
     ):
         pass
+
+
+def test_a_deployment_from_before_there_was_a_page_runs_without_and_can_have_one(
+    tmp_path: Path,
+) -> None:
+    desk = AccessDesk.init(tmp_path / "state", Plan(port=0))
+    book = tmp_path / "state" / "access" / "identities.json"
+    document = json.loads(book.read_text())
+    document["identities"] = [one for one in document["identities"] if one["name"] != "dashboard"]
+    book.write_text(json.dumps(document))
+    desk.path_of("dashboard", AccessRole.DASHBOARD).unlink()
+    with Deployment(settings(tmp_path), Role.BROKER | Role.DASHBOARD) as running:
+        assert running.dashboard_address == ""
+    with (
+        pytest.raises(ConfigError, match="access rotate dashboard"),
+        Deployment(settings(tmp_path), Role.DASHBOARD),
+    ):
+        pass
+    desk.rotate("dashboard")
+    with Deployment(settings(tmp_path), Role.BROKER | Role.DASHBOARD) as running:
+        assert running.dashboard_address.startswith("https://")
