@@ -61,6 +61,6 @@ def browser() -> Iterator[Browser]:
         pytest.skip(f"none of {', '.join(CHROMIUMS)} is installed")
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=sandbox)
+        running = playwright.chromium.launch(executable_path=path, args=sandbox, timeout=90_000)
         yield running
         running.close()

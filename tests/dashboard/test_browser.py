@@ -19,6 +19,7 @@ from tests.dashboard.conftest import PROPLETS
 from tests.support.peers import peer_at
 
 PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 EVIL = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>'
 
 
@@ -108,6 +109,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_fits_a_phone(
     context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme="dark")
     asked: list[str] = []
     page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{deployment.dashboard_address}/")
     page.get_by_role("row", name=PROPLETS[0]).wait_for(timeout=PATIENCE_MS)

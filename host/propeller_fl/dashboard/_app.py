@@ -33,7 +33,6 @@ from propeller_fl.dashboard._guard import (
     Door,
     Fence,
     Visitor,
-    may_guess,
     refused,
 )
 from propeller_fl.errors import ConfigError, LinkError, MessageError, RequestError
@@ -128,7 +127,7 @@ class _Routes:
         )
 
     async def login(self, request: Request) -> Response:
-        wait_s = may_guess(request)
+        wait_s = self._door.wait_s(request)
         if wait_s:
             response = refused(429, "too many tries")
             response.headers["retry-after"] = str(int(wait_s) + 1)

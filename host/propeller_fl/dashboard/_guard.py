@@ -26,7 +26,6 @@ MAX_BODY_BYTES: Final = 1024 * 1024
 
 _SESSION_S: Final = 12 * 3600.0  # since it was last used
 _MAX_SESSIONS: Final = 1_000
-_GUESSES: Final = RateLimit(0.5, 10)
 _MAY_LOOK: Final = (AccessRole.OPERATOR, AccessRole.OBSERVER)
 _HEADERS: Final = {
     # no inline script or style, nothing from elsewhere, no frame around us
@@ -69,6 +68,7 @@ class Door:
     def __init__(self, guard: DashboardGuard, clock: Callable[[], float] = time.monotonic) -> None:
         self._guard = guard
         self._clock = clock
+        self._guessing = RateLimit(0.5, 10)
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, tuple[str, float]] = OrderedDict()  # token, last used
 
@@ -96,6 +96,12 @@ class Door:
             return None
         operates = identity.role is AccessRole.OPERATOR
         return Visitor(identity.name, operates and self._guard.may_start)
+
+    def wait_s(self, request: Request) -> float:
+        """0 if this address may try a token now, else after how many seconds."""
+        with self._lock:
+            address = request.client.host if request.client else "?"
+            return self._guessing.wait_s(address, self._clock())
 
     def open(self, token: str) -> str:
         """A session for who has shown ``token``: the value of its cookie."""
@@ -162,11 +168,6 @@ class Fence:
         if not length.isdecimal() or int(length[:20]) > MAX_BODY_BYTES:
             return refused(413, f"a body has a length, of at most {MAX_BODY_BYTES} bytes")
         return None
-
-
-def may_guess(request: Request) -> float:
-    """0 if this address may try a token now, else after how many seconds."""
-    return _GUESSES.wait_s(request.client.host if request.client else "?", time.monotonic())
 
 
 def refused(status: int, why: str, hint: str = "", field: str = "") -> JSONResponse:
