@@ -142,6 +142,17 @@ class GatewayConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DashboardConfig:
+    """The page. With ``enabled`` it is part of `up`."""
+
+    enabled: bool = True
+    http_host: str = "127.0.0.1"  # any other needs the tokens and TLS of a deployment of `init`
+    http_port: int = 8091  # 0: a free one
+    keep_rounds: int = 100  # newest rounds that it shows
+    wait_s: float = 15.0  # how long an answer over MQTT is waited for
+
+
+@dataclass(frozen=True, slots=True)
 class LargeConfig:
     """Models that are too large for one message: they travel as a manifest and parts of a file."""
 
@@ -189,6 +200,7 @@ class Settings:
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     tracing: TracingConfig = field(default_factory=TracingConfig)
+    dashboard: DashboardConfig = field(default_factory=DashboardConfig)
 
     @property
     def trusted_keys(self) -> Path:
@@ -383,6 +395,10 @@ def _check(settings: Settings) -> None:
         f"some of {', '.join(sorted(OPEN_ROUTES))}, with commas between",
     )
     _require(0 <= settings.metrics.http_port < 65536, "metrics.http_port", "0 to 65535")
+    dashboard = settings.dashboard
+    _require(0 <= dashboard.http_port < 65536, "dashboard.http_port", "0 to 65535")
+    _require(1 <= dashboard.keep_rounds <= 10_000, "dashboard.keep_rounds", "1 to 10,000")
+    _require(0 < dashboard.wait_s <= 300, "dashboard.wait_s", "above 0, at most 300 s")
     large = settings.large
     _require(large.above_bytes > 0, "large.above_bytes", "above 0")
     _require(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Flag, auto
@@ -28,10 +29,12 @@ from propeller_fl.link import (
     Link,
     LinkLoop,
     TlsOptions,
+    is_loopback,
 )
 from propeller_fl.observe import Watch, open_traces
 
 if TYPE_CHECKING:
+    from propeller_fl.dashboard import DashboardGuard
     from propeller_fl.manager import ImageLibrary
     from propeller_fl.parts import HttpAccess
     from propeller_fl.proplet import Seat
@@ -142,7 +145,7 @@ class Deployment:
     """A context manager: everything in ``roles`` runs inside, and is stopped in reverse at the end.
 
     Raises what the services raise when they cannot start. ``address``, ``http_address``,
-    ``gateway_address`` and ``metrics_address`` are valid inside.
+    ``gateway_address``, ``metrics_address`` and ``dashboard_address`` are valid inside.
     """
 
     def __init__(self, settings: Settings, roles: Role = Role.ALL) -> None:
@@ -150,6 +153,7 @@ class Deployment:
         self.http_address = ""
         self.gateway_address = ""
         self.metrics_address = ""
+        self.dashboard_address = ""
         self._roles = roles
         self._stack = contextlib.ExitStack()
         self._links: list[Link] = []
@@ -278,6 +282,8 @@ class Deployment:
             self._start_experiments(stack, loop)
         if Role.GATEWAY in self._roles:
             self._start_gateway(stack, loop)
+        if Role.DASHBOARD in self._roles:
+            self._start_dashboard(stack, loop)
         self._await_links()  # before proplets introduce themselves to a manager that cannot hear
         if Role.PROPLETS in self._roles:
             from propeller_fl.proplet import PropletHost
@@ -345,6 +351,56 @@ class Deployment:
         scheme = "https" if guard.tls else "http"
         self.gateway_address = f"{scheme}://{host}:{port}"
 
+    def _start_dashboard(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
+        """Where other services run as well, a page that cannot be shown keeps none of them back."""
+        links = list(self._links)
+        try:
+            with contextlib.ExitStack() as own:
+                self._show_dashboard(own, loop)
+                stack.push(own.pop_all())
+        except ConfigError as err:
+            if self._roles == Role.DASHBOARD:
+                raise
+            self._links = links
+            _log.warning("there is no page: %s", err)
+
+    def _show_dashboard(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
+        from propeller_fl.dashboard import Dashboard, web_face
+
+        config, guard = self.settings.dashboard, self._dashboard_guard()
+        if guard.tls is None and not is_loopback(config.http_host):
+            raise ConfigError(
+                f"dashboard.http_host {config.http_host} is not this machine alone, and nobody "
+                "would need a token there",
+                hint="`propeller-fl init` makes tokens and certificates, or use 127.0.0.1",
+            )
+        name = f"dashboard-{uuid.uuid4().hex[:12]}"  # there may be several on one broker
+        dashboard = Dashboard(
+            self._link(stack, loop, AccessRole.DASHBOARD, name, clean_session=True),
+            self.settings.topics,
+            config,
+            liveness_timeout_s=self.settings.manager.liveness_timeout_s,
+        )
+        server = web_face(dashboard, config, guard)
+        stack.callback(server.stop, _STOP_HTTP_S)
+        dashboard.start()
+        stack.callback(dashboard.stop)
+        server.start()
+        self._watched.append(_Watched("dashboard", lambda: dashboard.failure or server.failure))
+        host, port = server.address
+        self.dashboard_address = f"{'https' if guard.tls else 'http'}://{host}:{port}"
+
+    def _dashboard_guard(self) -> DashboardGuard:
+        """Tokens are those of the deployment; they, not certificates, are a browser's login. With
+        a credential alone there is nothing to look tokens up in, so that nobody may start rounds.
+        """
+        from propeller_fl.dashboard import DashboardGuard
+
+        desk = self._keyring.desk
+        if desk is None:
+            return DashboardGuard(may_start=not self._keyring.given)
+        return DashboardGuard(desk.server_context(public=True), TokenBook(desk).caller_of)
+
     def _login(self, credential: Credential | None) -> BrokerAddress:
         if self._own_broker is not None:
             place = self._own_broker.address
@@ -393,12 +449,21 @@ class Deployment:
         credential = self._keyring.of_proplet(self.settings.proplet.ids[0])
         return HttpAccess(credential.token, credential.tls.context()) if credential else None
 
-    def _link(self, stack: contextlib.ExitStack, loop: LinkLoop, role: AccessRole) -> Link:
+    def _link(
+        self,
+        stack: contextlib.ExitStack,
+        loop: LinkLoop,
+        role: AccessRole,
+        name: str = "",
+        *,
+        clean_session: bool = False,
+    ) -> Link:
         credential = self._keyring.of_role(role)
         link = Link(
             loop,
             self._login(credential),
-            credential.client_id if credential else role.value,
+            credential.client_id if credential else name or role.value,
+            clean_session=clean_session,
             keepalive_s=self.settings.broker.keepalive_s,
             mqtt5=self.settings.broker.mqtt5
             and role in (AccessRole.MANAGER, AccessRole.COORDINATOR),

@@ -18,15 +18,15 @@ DIGEST = "0" * 64
 
 # topic | who may write there | who may read there
 MATRIX = f"""
-fl/rounds/start | operator gateway experiments | manager coordinator gateway
+fl/rounds/start | operator gateway experiments dashboard | manager coordinator gateway dashboard
 fl/rounds/r.1/updates/p.1 | p.1 gateway | manager
 fl/rounds/r.1/updates/p-2 | p-2 gateway | manager
 fml/updates | manager | coordinator
-fl/rounds/r.1/acks/p.1 | coordinator manager | p.1 gateway
-fl/rounds/r.1/acks/p-2 | coordinator manager | p-2 gateway
-fl/rounds/r.1/status | coordinator | manager operator observer gateway experiments
-fl/rounds/r.1/complete | coordinator | manager operator observer gateway experiments p.1 p-2
-fl/rounds/r.1/launch | manager | operator observer gateway
+fl/rounds/r.1/acks/p.1 | coordinator manager | p.1 gateway dashboard
+fl/rounds/r.1/acks/p-2 | coordinator manager | p-2 gateway dashboard
+fl/rounds/r.1/status | coordinator | WATCHERS
+fl/rounds/r.1/complete | coordinator | WATCHERS p.1 p-2
+fl/rounds/r.1/launch | manager | operator observer gateway dashboard
 fl/experiments/start | operator | experiments
 fl/experiments/x.1/command | operator | experiments
 fl/experiments/x.1/status | experiments | operator observer gateway
@@ -35,15 +35,15 @@ fl/models/global_model_v7 | model-server | MODELS
 fl/images/{DIGEST} | manager | p.1 p-2
 fl/parts/{DIGEST} | PARTS | PARTS operator
 fl/parts/wanted | PARTS operator | PARTS operator
-control/proplet/create/p.1 | p.1 | manager gateway experiments
-control/proplet/alive/p.1 | p.1 | manager gateway experiments
-control/proplet/results/p.1 | p.1 | manager gateway
-control/proplet/create/p-2 | p-2 | manager gateway experiments
-control/proplet/alive/p-2 | p-2 | manager gateway experiments
-control/proplet/results/p-2 | p-2 | manager gateway
-control/proplet/create | SHARED | manager gateway experiments
-control/proplet/alive | SHARED | manager gateway experiments
-control/proplet/results | SHARED | manager gateway
+control/proplet/create/p.1 | p.1 | manager gateway experiments dashboard
+control/proplet/alive/p.1 | p.1 | manager gateway experiments dashboard
+control/proplet/results/p.1 | p.1 | manager gateway dashboard
+control/proplet/create/p-2 | p-2 | manager gateway experiments dashboard
+control/proplet/alive/p-2 | p-2 | manager gateway experiments dashboard
+control/proplet/results/p-2 | p-2 | manager gateway dashboard
+control/proplet/create | SHARED | manager gateway experiments dashboard
+control/proplet/alive | SHARED | manager gateway experiments dashboard
+control/proplet/results | SHARED | manager gateway dashboard
 control/manager/start/p.1 | manager gateway | p.1
 control/manager/start/p-2 | manager gateway | p-2
 control/manager/stop/p.1 | manager gateway | p.1
@@ -57,7 +57,7 @@ control | |
 fl/rounds/r.1/updates | |
 fl/rounds/r.1/updates/p.1/more | |
 control/proplet/alive/p/1 | |
-control/proplet/alive/p | | manager gateway experiments
+control/proplet/alive/p | | manager gateway experiments dashboard
 """
 NOBODY = [  # under no prefix, and what brokers keep for themselves
     "fl/rounds/start",
@@ -98,7 +98,8 @@ WILDCARDS = [
 def expected(kind: str, shared: bool) -> dict[str, tuple[set[str], set[str]]]:
     """Writers and readers by topic."""
     groups = {
-        "MODELS": "coordinator model-server operator publisher observer gateway p.1 p-2",
+        "MODELS": "coordinator model-server operator publisher observer gateway dashboard p.1 p-2",
+        "WATCHERS": "manager operator observer gateway experiments dashboard",
         "PARTS": "coordinator model-server publisher p.1 p-2",
         "SHARED": "p.1 p-2" if shared else "",
         "SHARED-MANAGER": "manager" if shared else "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from propeller_fl.link import BrokerAddress
@@ -34,6 +36,7 @@ def command(directory: Path, port: int, *arguments: str) -> list[str]:
     return [
         sys.executable, "-m", "propeller_fl", "--data-dir", str(directory / "state"),
         "--set", f"broker.port={port}", "--set", "model_server.http_port=0",
+        "--set", "dashboard.http_port=0",
         "--set", f"model_server.models_dir={directory / 'models'}", *arguments,
     ]  # fmt: skip
 
@@ -76,6 +79,12 @@ def test_the_seeds_message_completes_a_round_as_it_stands(tmp_path: Path, port: 
         assert (tmp_path / "models" / "global_model_v1.json").exists()
         log = (tmp_path / "up.log").read_text()
         assert "oci://example/fl-client-wasm:latest is mapped to builtin:linear" in log
+        [page] = re.findall(r"ready: page at (\S+)", log)
+        wait_until(
+            lambda: "fl/models/global_model_v1" in httpx.get(f"{page}api/rounds/r-0001").text,
+            60,
+            "the page tells how the round ended",
+        )
 
         listed = run(tmp_path, port, "round", "list", "--json")
         assert [row["complete"]["status"] for row in json.loads(listed)] == ["complete"]

@@ -35,6 +35,7 @@ class Service:
     ) -> None:
         broker = ["--broker", f"mqtt://{address.host}:{address.port}"] if address else []
         quick = [f"model_server.models_dir={directory / 'models'}", "model_server.http_port=0"]
+        quick.append("dashboard.http_port=0")
         self._command = [
             *inside, sys.executable, "-m", "propeller_fl", "--data-dir", str(directory), *broker,
             *(f"--set={setting}" for setting in (*quick, *settings)),

@@ -263,17 +263,20 @@ class AccessDesk:
         return path
 
     def rotate(self, name: str) -> Path:
-        """A new credential for an identity that has one, which is taken back at once. A service
-        must be started again to use it. Raises :class:`RequestError` if there is no such identity.
+        """A new credential for an identity that has one, which is taken back at once; or the first
+        for a service that there was none of yet when the deployment was made. A service must be
+        started again to use it. Raises :class:`RequestError` if there is no such identity.
         """
         with self._locked():
             book = self._book()
-            identity = self._known(book, name)
-            client_id = identity.client_id  # its session, with all that waits there, stays its own
-            book = self._issue(
-                book, name, identity.role, self._pair("authority"), client_id=client_id
-            )
-            path = self.path_of(name, identity.role)
+            if book.find(name) is None and name in SERVICE_ROLES:
+                role, client_id = AccessRole(name), ""
+            else:
+                identity = self._known(book, name)
+                role = identity.role
+                client_id = identity.client_id  # its session, with all that waits there, stays
+            book = self._issue(book, name, role, self._pair("authority"), client_id=client_id)
+            path = self.path_of(name, role)
             self._change(book, _Login(Credential.load(path), valid=True))
         return path
 

@@ -39,7 +39,13 @@ class Keyring:
                     hint=f"access/credentials/{role}.json of the deployment is one",
                 )
             return found
-        return Credential.load(self.desk.path_of(role.value, role)) if self.desk else None
+        path = self.desk.path_of(role.value, role) if self.desk else None
+        if path is not None and not path.exists():
+            raise ConfigError(
+                f"this deployment has no credential for the {role}",
+                hint=f"`propeller-fl access rotate {role}` issues one",
+            )
+        return Credential.load(path) if path else None
 
     def has(self, role: AccessRole) -> bool:
         """Whether a service of ``role`` can log in: not with credentials from before there was such

@@ -30,6 +30,7 @@ class AccessRole(StrEnum):
         "experiments"  # starts rounds, one after the other, as an operator has asked it to
     )
     GATEWAY = "gateway"  # the HTTP face: whoever shows its token may do what this may
+    DASHBOARD = "dashboard"  # the page: reads what it shows, starts rounds for who may
     OBSERVER = "observer"  # reads rounds and models, and writes nothing
     PROPLET = "proplet"
 
@@ -119,6 +120,16 @@ def grants_of(
             return _experiments(topics)
         case AccessRole.GATEWAY:
             return _gateway(topics, shared_topics)
+        case AccessRole.DASHBOARD:
+            return Grants(
+                publish=(topics.round_start,),
+                subscribe=(
+                    *_reads(topics),
+                    topics.round_start,
+                    topics.any_ack,
+                    *_spoken(topics),
+                ),
+            )
         case AccessRole.OBSERVER:
             return Grants(subscribe=_reads(topics))
         case AccessRole.PROPLET:

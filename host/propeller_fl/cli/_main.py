@@ -16,6 +16,7 @@ _COMMANDS = {
     "broker": "_services:broker",
     "client": "_client:group",
     "coordinator": "_services:coordinator",
+    "dashboard": "_services:dashboard",
     "demo": "_demo:demo",
     "doctor": "_doctor:doctor",
     "experiment": "_experiments:group",

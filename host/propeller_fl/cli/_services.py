@@ -30,6 +30,8 @@ def run_until_stopped(settings: Settings, roles: Role) -> None:
             say(f"ready: Propeller's HTTP at {deployment.gateway_address}")
         if deployment.metrics_address:
             say(f"ready: metrics at {deployment.metrics_address}/metrics")
+        if deployment.dashboard_address:
+            say(f"ready: page at {deployment.dashboard_address}/")
         if Role.PROPLETS in roles:
             ids = settings.proplet.ids
             say(f"ready: {', '.join(ids)}", proplet_ids=",".join(ids))
@@ -47,7 +49,7 @@ def run_until_stopped(settings: Settings, roles: Role) -> None:
 @pass_context
 @fails_clearly
 def up(context: Context, proplets: str | None) -> None:
-    """Run everything: broker, manager, coordinator, model server, experiments and proplets."""
+    """Run everything: broker, manager, coordinator, model server, experiments, page, proplets."""
     settings = context.settings(proplet__ids=proplets or None)
     roles = Role.ALL if proplets != "" else Role.ALL & ~Role.PROPLETS
     if not Keyring.of(settings).has(AccessRole.EXPERIMENTS):
@@ -55,6 +57,8 @@ def up(context: Context, proplets: str | None) -> None:
         roles &= ~Role.EXPERIMENTS
     if settings.gateway.enabled:
         roles |= Role.GATEWAY
+    if settings.dashboard.enabled:
+        roles |= Role.DASHBOARD
     run_until_stopped(settings, roles)
 
 
@@ -102,6 +106,14 @@ def model_server(context: Context) -> None:
 def http(context: Context) -> None:
     """Run Propeller's HTTP face: experiments, updates, models and tasks over MQTT."""
     run_until_stopped(context.settings(), Role.GATEWAY)
+
+
+@click.command()
+@pass_context
+@fails_clearly
+def dashboard(context: Context) -> None:
+    """Run the page: fleet, rounds and models live in a browser, and a button that starts rounds."""
+    run_until_stopped(context.settings(), Role.DASHBOARD)
 
 
 class _PropletGroup(_lazy.LazyGroup):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from propeller_fl.web._body import Bodies
-from propeller_fl.web._gate import CALLER, Caller, Gate, HttpGuard, RateLimit
+from propeller_fl.web._gate import CALLER, Caller, Gate, HttpGuard
+from propeller_fl.web._rate import RateLimit
 from propeller_fl.web._server import WebServer
 
 __all__ = ["CALLER", "Bodies", "Caller", "Gate", "HttpGuard", "RateLimit", "WebServer"]
