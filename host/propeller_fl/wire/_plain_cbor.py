@@ -44,7 +44,8 @@ def read_plain(data: bytes, typed_arrays: _Arrays) -> dict[str, Any]:
 
 
 def _item(data: bytes, at: int, depth: int, arrays: _Arrays) -> tuple[Any, int]:
-    """The item at ``at``, and where the next begins."""
+    """The item at ``at``, and where the next begins: past the end, if this one is cut short. What
+    is read there fails, and ``read_plain`` sees it if nothing is."""
     first = data[at]
     at += 1
     major, argument = first >> 5, first & 31
@@ -58,7 +59,7 @@ def _item(data: bytes, at: int, depth: int, arrays: _Arrays) -> tuple[Any, int]:
         return -1 - argument, at
     if major == 3:
         stop = at + argument
-        return _cut(data, at, stop).decode(), stop
+        return data[at:stop].decode(), stop
     if not depth:
         raise NotPlain
     if major == 6:
@@ -86,7 +87,7 @@ def _map(data: bytes, at: int, count: int, depth: int, arrays: _Arrays) -> tuple
         if size >= 24:
             size, at = _argument(data, at, size)
         stop = at + size
-        key = _cut(data, at, stop).decode()
+        key = data[at:stop].decode()
         found[key], at = _item(data, stop, depth, arrays)
     return found, at
 
@@ -98,13 +99,7 @@ def _argument(data: bytes, at: int, low: int) -> tuple[int, int]:
     if low > 27:
         raise NotPlain
     stop = at + (1 << (low - 24))
-    return int.from_bytes(_cut(data, at, stop)), stop
-
-
-def _cut(data: bytes, start: int, stop: int) -> bytes:
-    if stop > len(data):
-        raise NotPlain
-    return data[start:stop]
+    return int.from_bytes(data[at:stop]), stop
 
 
 def _simple(data: bytes, at: int, low: int) -> tuple[Any, int]:
@@ -135,4 +130,4 @@ def _tagged(data: bytes, at: int, tag: int, depth: int, arrays: _Arrays) -> tupl
     if size >= 24:
         size, at = _argument(data, at, size)
     stop = at + size
-    return np.frombuffer(_cut(data, at, stop), dtype), stop
+    return np.frombuffer(data[at:stop], dtype), stop
