@@ -156,6 +156,20 @@ def test_the_same_bytes_again_are_only_acknowledged() -> None:
     assert effects == (Acknowledge("a", "sha of a"),)
 
 
+def test_rounds_that_grew_from_one_another_see_only_their_own_updates() -> None:
+    rounds = [opened(k_of_n=3)]
+    for name in ("a", "b"):
+        rounds.append(after(rounds[-1], UpdateArrived(update(name))))
+    other = after(rounds[1], UpdateArrived(update("c")), UpdateArrived(update("b", sha256="new")))
+
+    assert [list(round_.accepted) for round_ in rounds] == [[], ["a"], ["a", "b"]]
+    assert "b" not in rounds[1].accepted
+    assert rounds[2].accepted["b"].sha256 == "sha of b"
+    assert list(other.accepted) == ["a", "c", "b"]
+    assert other.accepted["b"].sha256 == "new"
+    assert after(rounds[1], UpdateArrived(update("b"))) == rounds[2]
+
+
 def test_a_second_update_is_refused_and_the_first_stands() -> None:
     round_ = after(opened(), UpdateArrived(update("a")))
     now, effects = _step(round_, UpdateArrived(update("a", sha256="other")))

@@ -37,6 +37,7 @@ from propeller_fl.rounds._events import (
     UpdateOffered,
     UpdateUnreadable,
 )
+from propeller_fl.rounds._receipts import plus
 from propeller_fl.rounds._rules import refusal
 from propeller_fl.wire import Outcome, Phase, Reason, RoundStatus
 
@@ -171,7 +172,7 @@ def _judge(round_: Round, update: UpdateFacts) -> Transition | None:
 
 def _accept(round_: Round, update: UpdateFacts) -> Transition:
     receipt = Receipt(update.sha256, update.num_samples, update.size_bytes)
-    accepted = {**round_.accepted, update.proplet_id: receipt}
+    accepted = plus(round_.accepted, update.proplet_id, receipt)
     now = replace(round_, accepted=accepted)
     effects = (KeepUpdate(update), Acknowledge(update.proplet_id, update.sha256))
     if len(accepted) >= round_.opening.start.k_of_n:  # k reached

@@ -40,11 +40,12 @@ def refusal(opening: Opening, update: UpdateFacts) -> tuple[str, str] | None:
         check_shapes(update.shapes, opening.base_shapes if start.mode is Mode.TRAIN else {})
     except TensorError as err:
         return err.reason, str(err)
-    most_bytes = 4 * size_of(update.shapes) + MAX_HEADER_BYTES
-    if update.in_parts and update.size_bytes > most_bytes:
-        return (
-            Reason.TOO_LARGE,
-            f"its file has {update.size_bytes} bytes, and the model's numbers and names take at "
-            f"most {most_bytes}",
-        )
+    if update.in_parts:
+        most_bytes = 4 * size_of(update.shapes) + MAX_HEADER_BYTES
+        if update.size_bytes > most_bytes:
+            return (
+                Reason.TOO_LARGE,
+                f"its file has {update.size_bytes} bytes, and the model's numbers and names take "
+                f"at most {most_bytes}",
+            )
     return None

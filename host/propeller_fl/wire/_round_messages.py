@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -416,7 +415,7 @@ class Model:
 
 
 def _json(**document: Any) -> bytes:
-    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+    return encode_document(document, Format.JSON)
 
 
 def _bad(name: str, what: str, hint: str) -> MessageError:
