@@ -58,6 +58,7 @@ class Role(Flag):
     PROPLETS = auto()
     GATEWAY = auto()
     EXPERIMENTS = auto()
+    DASHBOARD = auto()
     SERVICES = COORDINATOR | MANAGER | MODEL_SERVER
     ALL = BROKER | SERVICES | PROPLETS | EXPERIMENTS
 
