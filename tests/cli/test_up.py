@@ -48,10 +48,11 @@ def up(directory: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
         process = subprocess.Popen(command(directory, port, "up"), stdout=out, stderr=out)
     try:
         wait_until(
-            lambda: process.poll() is None and "ready: proplet-1" in log.read_text(),
-            30,
-            f"`up` says that it is ready: {log.read_text()}",
+            lambda: process.poll() is not None or "ready: proplet-1" in log.read_text(),
+            60,
+            "`up` says that it is ready, or ends",
         )
+        assert process.poll() is None, log.read_text()
         yield process
     finally:
         if process.poll() is None:
