@@ -29,7 +29,7 @@ fl/rounds/r.1/complete | coordinator | WATCHERS p.1 p-2
 fl/rounds/r.1/launch | manager | operator observer gateway dashboard
 fl/experiments/start | operator | experiments
 fl/experiments/x.1/command | operator | experiments
-fl/experiments/x.1/status | experiments | operator observer gateway
+fl/experiments/x.1/status | experiments | operator observer gateway dashboard
 fl/models/publish | coordinator publisher gateway | MODELS
 fl/models/global_model_v7 | model-server | MODELS
 fl/images/{DIGEST} | manager | p.1 p-2

@@ -14,7 +14,14 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from propeller_fl.deployment import Deployment
-from propeller_fl.wire import Alive, Discovery, TaskResult
+from propeller_fl.wire import (
+    Alive,
+    Discovery,
+    ExperimentStart,
+    Selection,
+    StopRules,
+    TaskResult,
+)
 from tests.dashboard.conftest import PROPLETS
 from tests.support.peers import peer_at
 
@@ -86,6 +93,25 @@ def test_what_the_coordinator_refuses_is_said_where_it_was_asked(page: Page) -> 
     expect(page.get_by_role("alert").filter(has_text="r-refused is refused")).to_be_visible(
         timeout=PATIENCE_MS
     )
+
+
+def test_an_experiment_is_followed_to_its_end(page: Page, deployment: Deployment) -> None:
+    asked = ExperimentStart(
+        "x-digits",
+        "builtin:linear",
+        Selection(ids=tuple(PROPLETS)),
+        StopRules(rounds=2),
+        hyperparams={"epochs": 1, "lr": 0.1},
+    )
+    with peer_at(deployment.address) as peer:
+        peer.publish("fl/experiments/start", asked.encode())
+    table = page.get_by_role("table", name="Experiments")
+    row = table.get_by_role("row", name="x-digits")
+    expect(row).to_contain_text("2 / 2", timeout=PATIENCE_MS)
+    expect(row).to_contain_text("complete", timeout=PATIENCE_MS)
+    expect(row).to_contain_text("accuracy")
+    expect(row).to_contain_text("2 rounds have trained")
+    expect(page.get_by_role("row", name="x-digits-r2")).to_contain_text("complete")
 
 
 def test_names_from_the_wire_are_text(page: Page, deployment: Deployment) -> None:

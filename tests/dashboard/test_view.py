@@ -10,6 +10,8 @@ from propeller_fl.wire import (
     AckStatus,
     Alive,
     Discovery,
+    ExperimentPhase,
+    ExperimentStatus,
     LaunchReport,
     Liveness,
     Mode,
@@ -211,14 +213,46 @@ def test_changes_are_what_is_new_and_lead_to_the_snapshot() -> None:
     assert view.take_changes(104.0)["models_gone"] == [0]
 
 
+def experiment(name: str, rounds: int = 0, **more: Any) -> bytes:
+    phase = more.pop("phase", ExperimentPhase.RUNNING)
+    return ExperimentStatus(name, phase, "0" * 64, rounds, 20, **more).encode()
+
+
+def test_how_experiments_stand() -> None:
+    view = View(TOPICS)
+    topic = TOPICS.experiment_status("x-1")
+    view.heard(topic, experiment("x-1", 3, round_id="x-1-r4", metrics={"loss": 0.5}), 100.0)
+    [one] = view.take_changes(100.0)["experiments"]
+    assert (one["id"], one["phase"], one["rounds"], one["of_rounds"]) == ("x-1", "running", 3, 20)
+    assert (one["round_id"], one["metrics"], one["ended"]) == ("x-1-r4", {"loss": 0.5}, False)
+
+    view.heard(topic, experiment("x-1", 3, round_id="x-1-r4", metrics={"loss": 0.5}), 101.0)
+    assert view.take_changes(101.0) == {}  # nothing new
+    ended = experiment(
+        "x-1", 20, phase=ExperimentPhase.COMPLETE, reason="rounds", detail="20 rounds have trained"
+    )
+    view.heard(topic, ended, 102.0)
+    [one] = view.take_changes(102.0)["experiments"]
+    assert (one["phase"], one["ended"], one["why"]) == ("complete", True, "20 rounds have trained")
+    assert view.snapshot(102.0)["experiments"] == [one]
+
+    view.heard(TOPICS.experiment_status("x-2"), experiment("x-1"), 103.0)
+    assert view.ignored == 1  # it names another than its topic
+    view.heard(topic, b"", 104.0)
+    assert view.take_changes(104.0)["experiments_gone"] == ["x-1"]
+    assert view.snapshot(104.0)["experiments"] == []
+
+
 def test_memory_is_bounded_whatever_is_said() -> None:
-    view = View(TOPICS, keep_rounds=5, keep_models=5, keep_proplets=5)
+    view = View(TOPICS, keep_rounds=5, keep_models=5, keep_proplets=5, keep_experiments=5)
     opened(view, start("r-open"))
     for number in range(50):
         round_id = f"r-{number}"
         at = f"1970-01-01T00:{number:02}:00+00:00"
         view.heard(TOPICS.complete(round_id), complete(round_id, number, at), 5000.0)
         view.heard(TOPICS.model(number), b'{"w": [1]}', 5000.0)
+        name = f"x-{number}"
+        view.heard(TOPICS.experiment_status(name), experiment(name, detail="d" * 900), 5000.0)
         named = Discovery(f"p-{number}", "n" * 900, {"runtime": "x" * 900}).encode()
         view.heard(TOPICS.proplet_create, named, 5000.0 + number)
         for other in range(50):
@@ -228,9 +262,11 @@ def test_memory_is_bounded_whatever_is_said() -> None:
     assert [model["version"] for model in snapshot["models"]] == [45, 46, 47, 48, 49]
     assert [one["id"] for one in snapshot["proplets"]] == [f"p-{n}" for n in range(45, 50)]
     assert [point["version"] for point in snapshot["points"]] == [45, 46, 47, 48, 49]
+    assert [one["id"] for one in snapshot["experiments"]] == [f"x-{n}" for n in range(45, 50)]
     assert len(json.dumps(snapshot)) < 20_000
     changes = view.take_changes(5000.0)
     assert len(changes["rounds_gone"]) == 46
+    assert len(changes["experiments_gone"]) == 45
 
 
 def test_what_cannot_be_read_is_counted() -> None:

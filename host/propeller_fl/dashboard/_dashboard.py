@@ -223,7 +223,13 @@ class Dashboard:
         """What is retained while a broker takes our SUBSCRIBE can be lost to us, so we ask again;
         all that comes twice changes nothing."""
         topics = self._topics
-        for topic in (topics.any_model, topics.any_status, topics.any_launch, topics.any_complete):
+        for topic in (
+            topics.any_model,
+            topics.any_status,
+            topics.any_launch,
+            topics.any_complete,
+            topics.any_experiment_status,
+        ):
             self._link.subscribe(topic, self._on_message, qos=0)
 
     def _run(self) -> None:

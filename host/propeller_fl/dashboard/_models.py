@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Final
 
-from propeller_fl.dashboard._rounds import RoundView, metrics_of
+from propeller_fl.dashboard._rounds import RoundView, shown_metrics
 from propeller_fl.errors import MessageError
 from propeller_fl.wire import Manifest, Model, Outcome, format_of, size_of
 
@@ -95,7 +95,7 @@ class ModelsView:
             "version": complete.model_version,
             "round_id": round_.round_id,
             "evaluated": round_.evaluates,
-            "metrics": metrics_of(complete),
+            "metrics": shown_metrics(complete.metrics),
             "updates": complete.num_updates,
             "samples": complete.total_samples,
         }

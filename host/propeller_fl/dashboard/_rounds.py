@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -209,7 +209,7 @@ class RoundView:
             "model_version": complete.model_version if complete else None,
             "samples": complete.total_samples if complete else 0,
             "update_bytes": complete.update_bytes if complete else 0,
-            "metrics": metrics_of(complete) if complete else {},
+            "metrics": shown_metrics(complete.metrics) if complete else {},
             "reason": status.reason[:_MAX_TEXT] if status else "",
             "detail": (complete.detail if complete else status.detail if status else "")[
                 :_MAX_TEXT
@@ -262,10 +262,10 @@ class RoundView:
         self._lines.append(_Line(at_s, event, proplet_id, detail[:_MAX_TEXT]))
 
 
-def metrics_of(complete: RoundComplete) -> dict[str, float]:
+def shown_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     """At most a few, loss and accuracy first. Proplets choose the names."""
-    names: Iterable[str] = sorted(complete.metrics, key=lambda n: (n not in _FIRST, n))
-    return {name[:64]: complete.metrics[name] for name in list(names)[:_MAX_METRICS]}
+    names: Iterable[str] = sorted(metrics, key=lambda n: (n not in _FIRST, n))
+    return {name[:64]: metrics[name] for name in list(names)[:_MAX_METRICS]}
 
 
 def shown_start(start: RoundStart) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from propeller_fl.dashboard._experiments import ExperimentsView
 from propeller_fl.dashboard._fleet import FleetView
 from propeller_fl.dashboard._models import ModelsView
 from propeller_fl.dashboard._rounds import RoundView
@@ -17,6 +18,7 @@ from propeller_fl.errors import MessageError
 from propeller_fl.wire import (
     Alive,
     Discovery,
+    ExperimentStatus,
     LaunchReport,
     Phase,
     RoundComplete,
@@ -45,6 +47,7 @@ class View:
         *,
         liveness_timeout_s: float = 30.0,
         keep_rounds: int = 100,
+        keep_experiments: int = 100,
         keep_models: int = 1_000,
         keep_proplets: int = 20_000,
     ) -> None:
@@ -53,6 +56,7 @@ class View:
         self._rounds: dict[str, RoundView] = {}
         self._fleet = FleetView(liveness_timeout_s, keep_proplets)
         self._models = ModelsView(keep_models)
+        self._experiments = ExperimentsView(keep_experiments)
         self._starts: OrderedDict[str, RoundStart] = OrderedDict()  # by digest
         self._verdicts: OrderedDict[str, RoundStatus] = OrderedDict()  # by digest of the start
         self._early: deque[tuple[str, UpdateAck]] = deque(maxlen=_MAX_EARLY)
@@ -90,6 +94,7 @@ class View:
             "proplets": self._fleet.snapshot(),
             "rounds": [round_.summary() for round_ in self._rounds.values()],
             **self._models.snapshot(),
+            **self._experiments.snapshot(),
         }
 
     def take_changes(self, now_s: float) -> dict[str, Any]:
@@ -97,6 +102,7 @@ class View:
         changed, self._changed = self._changed, {}
         gone, self._gone = self._gone, {}
         found = self._fleet.take_changes(_MAX_AT_ONCE) | self._models.take_changes()
+        found |= self._experiments.take_changes()
         rounds = [self._rounds[i].summary() for i in changed if i in self._rounds]
         if rounds:
             found["rounds"] = rounds
@@ -121,6 +127,8 @@ class View:
                 ack = UpdateAck.decode(payload)
                 self._same(ack.round_id == round_id and ack.proplet_id == proplet_id)
                 self._on_ack(ack, now_s)
+            case ["fl", "experiments", name, "status"]:
+                self._on_experiment(check_id(name, "experiment_id"), payload)
             case ["fl", "models", _]:
                 version = self._topics.parse_model(topic)
                 if version is not None:
@@ -207,6 +215,14 @@ class View:
         if round_.seats.get(ack.proplet_id) and not ack.reason:
             self._fleet.task_ended(ack.proplet_id, task_id)
         self._changed[ack.round_id] = None
+
+    def _on_experiment(self, name: str, payload: bytes) -> None:
+        if not payload:
+            self._experiments.forgot(name)
+            return
+        status = ExperimentStatus.decode(payload)
+        self._same(status.experiment_id == name)
+        self._experiments.said(status)
 
     def _on_proplet(self, kind: str, speaker: str | None, payload: bytes, now_s: float) -> None:
         if kind == "create":

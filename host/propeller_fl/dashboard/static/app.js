@@ -2,6 +2,7 @@
 
 import { $, ago, el, measure, number } from "/static/dom.js";
 import { drawCurves } from "/static/curves.js";
+import { drawExperiments } from "/static/experiments.js";
 import { drawFleet, setUpFleet } from "/static/fleet.js";
 import { drawModels } from "/static/models.js";
 import { drawRounds, drawTimes, refreshStory } from "/static/rounds.js";
@@ -12,6 +13,7 @@ export const state = {
   rounds: new Map(),
   models: new Map(),
   points: new Map(),
+  experiments: new Map(),
   me: { may_start: false, choices: {} },
   offsetS: 0, // what our clock is behind the service's
   broker: true,
@@ -19,10 +21,11 @@ export const state = {
 
 export const nowS = () => Date.now() / 1000 + state.offsetS;
 
-// A panel says what it draws from. Another one (experiments, say) is a line here and a section in index.html.
+// A panel says what it draws from. Another one is a line here and a section in index.html.
 const PANELS = [
   { of: ["proplets", "rounds", "models", "points"], draw: drawStrip },
   { of: ["rounds"], draw: drawRounds },
+  { of: ["experiments"], draw: drawExperiments },
   { of: ["points"], draw: drawCurves },
   { of: ["proplets"], draw: drawFleet },
   { of: ["models"], draw: drawModels },
@@ -51,8 +54,9 @@ function takeSnapshot(message) {
   state.rounds = new Map(message.rounds.map((one) => [one.id, one]));
   state.models = new Map(message.models.map((one) => [one.version, one]));
   state.points = new Map(message.points.map((one) => [pointKey(one), one]));
+  state.experiments = new Map(message.experiments.map((one) => [one.id, one]));
   takeTime(message);
-  changed("proplets", "rounds", "models", "points");
+  changed("proplets", "rounds", "models", "points", "experiments");
   refreshStory(state);
 }
 
@@ -72,7 +76,12 @@ function takeChanges(message) {
   for (const one of message.models ?? []) state.models.set(one.version, one);
   for (const version of message.models_gone ?? []) state.models.delete(version);
   for (const one of message.points ?? []) state.points.set(pointKey(one), one);
-  const kinds = ["proplets", "rounds", "models", "points"];
+  for (const one of message.experiments ?? []) {
+    state.experiments.delete(one.id); // the one heard of last is last
+    state.experiments.set(one.id, one);
+  }
+  for (const id of message.experiments_gone ?? []) state.experiments.delete(id);
+  const kinds = ["proplets", "rounds", "models", "points", "experiments"];
   changed(...kinds.filter((kind) => message[kind] || message[`${kind}_gone`]));
   if (message.rounds) refreshStory(state, message.rounds.map((one) => one.id));
 }
