@@ -65,7 +65,14 @@ def after(owner: Any, name: str, where: Condition = lambda *args, **kwargs: True
 
 
 def _on(topic_filter: str) -> Condition:
-    def where(link: Link, topic: str, payload: bytes, *, retain: bool = False) -> bool:
+    def where(
+        link: Link,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = False,
+        properties: Mapping[str, str] | None = None,
+    ) -> bool:
         return topic_matches_sub(topic_filter, topic)
 
     return where
