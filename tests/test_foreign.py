@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from propeller_fl import config
 from propeller_fl.cli import main
 from propeller_fl.config import Settings
-from propeller_fl.deployment import broker_address
 from propeller_fl.errors import ConfigError
+from propeller_fl.login import broker_address
 
 # what the manager, the coordinator and one proplet of the demo are given
 MANAGER = {

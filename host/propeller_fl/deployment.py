@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Self
 from propeller_fl import disk
 from propeller_fl.access import AccessRole, Credential, Keyring, TokenBook
 from propeller_fl.clock import steady_clock
-from propeller_fl.config import BrokerConfig, Settings
+from propeller_fl.config import Settings
 from propeller_fl.errors import BrokerError, ConfigError, LinkError
 from propeller_fl.link import (
     BrokerAddress,
@@ -28,9 +28,9 @@ from propeller_fl.link import (
     EmbeddedBroker,
     Link,
     LinkLoop,
-    TlsOptions,
     is_loopback,
 )
+from propeller_fl.login import broker_address
 from propeller_fl.observe import Watch, open_traces
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ _log = logging.getLogger(__name__)
 
 _CONNECT_S: Final = 10.0
 _STOP_HTTP_S: Final = 10.0
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # how to reach what listens there
 
 
 class Role(Flag):
@@ -61,55 +60,6 @@ class Role(Flag):
     DASHBOARD = auto()
     SERVICES = COORDINATOR | MANAGER | MODEL_SERVER
     ALL = BROKER | SERVICES | PROPLETS | EXPERIMENTS
-
-
-def broker_address(
-    config: BrokerConfig, credential: Credential | None = None, *, away: bool = False
-) -> BrokerAddress:
-    """Where the broker of these settings is, with login and TLS: those of ``credential``, if the
-    settings name none. ``away``: the credential says where, unless the settings do.
-
-    Raises :class:`ConfigError`, also for a way beyond this machine without TLS that
-    ``broker.allow_plain`` does not allow."""
-    address = _broker_address(config, credential, away)
-    if address.tls is None and not address.is_loopback and not config.allow_plain:
-        raise ConfigError(
-            f"{address} is not this machine, and what goes there without TLS anybody can read and "
-            "change",
-            hint="use mqtts://; on a network that you trust altogether, set broker.allow_plain "
-            "to true",
-        )
-    return address
-
-
-def _broker_address(
-    config: BrokerConfig, credential: Credential | None, away: bool
-) -> BrokerAddress:
-    if not config.url:
-        if credential is not None and away:
-            return credential.address()
-        place = BrokerAddress(_EVERYWHERE.get(config.host, config.host), config.port)
-        return credential.address(place) if credential else place
-    address = BrokerAddress.parse(config.url)
-    if config.password_file is not None:
-        try:
-            password = config.password_file.read_text().strip()
-        except OSError as err:
-            raise ConfigError(
-                f"broker.password_file {config.password_file}: {err.strerror}"
-            ) from err
-        address = replace(address, password=password)
-    if credential is not None and address.username is None:
-        if address.tls is None:
-            raise ConfigError(
-                f"{address} would be given the password of {credential.name} without TLS",
-                hint="use mqtts://",
-            )
-        return credential.address(address)
-    if address.tls is not None or config.ca_file or config.cert_file or config.insecure:
-        tls = TlsOptions(config.ca_file, config.cert_file, config.key_file, config.insecure)
-        address = replace(address, tls=tls)
-    return address
 
 
 def images_dir(settings: Settings) -> Path:
@@ -128,12 +78,6 @@ def image_library(settings: Settings) -> ImageLibrary:
 
     oci = OciImages(settings.registry, images_dir(settings))
     return ImageLibrary(settings.manager.images, {"oci": oci}, signatures_dir(settings))
-
-
-def login(settings: Settings, role: AccessRole) -> BrokerAddress:
-    """The broker of these settings, as ``role`` logs in there. Raises :class:`ConfigError`."""
-    keyring = Keyring.of(settings)
-    return broker_address(settings.broker, keyring.of_role(role), away=bool(keyring.given))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from propeller_fl.config import BrokerConfig, load
-from propeller_fl.deployment import broker_address
 from propeller_fl.errors import ConfigError
+from propeller_fl.login import broker_address
 
 
 @pytest.mark.parametrize(

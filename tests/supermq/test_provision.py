@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from propeller_fl import config
 from propeller_fl.cli import main
-from propeller_fl.deployment import broker_address
+from propeller_fl.login import broker_address
 from tests.supermq.server import FakeSuperMq
 
 NAMES = ["manager", "coordinator", "model-server", "operator", "proplet-1", "proplet-2"]

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from propeller_fl import config
 from propeller_fl.cli import main
-from propeller_fl.deployment import broker_address
+from propeller_fl.login import broker_address
 from propeller_fl.operator import Operator
 from propeller_fl.wire import Outcome, RoundComplete, RoundStart
 from tests.supermq.server import FakeSuperMq

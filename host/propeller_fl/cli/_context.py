@@ -20,9 +20,9 @@ from rich.text import Text
 from propeller_fl import config, log
 from propeller_fl.access import AccessRole, Keyring
 from propeller_fl.config import Settings
-from propeller_fl.deployment import login
 from propeller_fl.errors import PropellerError
 from propeller_fl.log import printable
+from propeller_fl.login import login
 from propeller_fl.operator import Operator
 
 _log = logging.getLogger(__name__)

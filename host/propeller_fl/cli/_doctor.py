@@ -20,11 +20,11 @@ from propeller_fl.cli._context import (
     quiet_links,
 )
 from propeller_fl.config import Settings
-from propeller_fl.deployment import login
 from propeller_fl.errors import DamagedStoreError, PropellerError, StoreError
 from propeller_fl.learn import sum_in_c
 from propeller_fl.link import Finding, probe_broker
 from propeller_fl.log import printable
+from propeller_fl.login import login
 from propeller_fl.store import (
     check_experiments,
     check_launches,

@@ -12,8 +12,9 @@ from propeller_fl.access import AccessRole, Keyring
 from propeller_fl.cli import _lazy, _supervisor
 from propeller_fl.cli._context import Context, fails_clearly, pass_context, say
 from propeller_fl.config import Settings
-from propeller_fl.deployment import Deployment, Role, broker_address
+from propeller_fl.deployment import Deployment, Role
 from propeller_fl.errors import ConfigError
+from propeller_fl.login import broker_address
 
 
 def run_until_stopped(settings: Settings, roles: Role) -> None:
