@@ -22,25 +22,7 @@ from propeller_fl.fleet._plan import FleetPlan
 from propeller_fl.fleet._proplet import Lose, SimulatedEffect, SimulatedProplet, Train
 from propeller_fl.fleet._training import Trainer
 from propeller_fl.link import Delivery, Incoming, Link, LinkLoop
-from propeller_fl.proplet import Board, Output
-from propeller_fl.proplet._task_events import (
-    Answered,
-    Event,
-    Failed,
-    Given,
-    ImageArrived,
-    ModelArrived,
-    Ran,
-    Reconnected,
-    Report,
-    RoundClosed,
-    SendUpdate,
-    Stopped,
-    Taken,
-    Wait,
-    Waited,
-    Want,
-)
+from propeller_fl.proplet import Board, Output, events
 from propeller_fl.wire import (
     AckStatus,
     Alive,
@@ -84,9 +66,9 @@ class Member:
         self._around = around
         self._id = plan.ids[index]
         self._link = link
-        self._events: deque[Event] = deque()
+        self._events: deque[events.Event] = deque()
         self._handling = False
-        self._followed: set[Want] = set()
+        self._followed: set[events.Want] = set()
         self._introduced = False
         qos: Literal[0, 1] = 1 if plan.qos else 0
         link.subscribe(topics.task_start_of(self._id), self._on_start, qos=qos)
@@ -98,7 +80,7 @@ class Member:
         discovery = Discovery(self._id, "fleet", dict(_METADATA))
         delivery = self._link.publish(self._around.topics.proplet_create, discovery.encode())
         delivery.add_done_callback(self._on_introduced)
-        self._handle(Reconnected())
+        self._handle(events.Reconnected())
 
     # --- messages
 
@@ -120,12 +102,12 @@ class Member:
 
     def _on_start(self, incoming: Incoming) -> None:
         self._around.ledger.traffic.down_bytes += len(incoming.payload)
-        self._handle(Given(TaskStart.decode(incoming.payload)))
+        self._handle(events.Given(TaskStart.decode(incoming.payload)))
         incoming.ack()
 
     def _on_stop(self, incoming: Incoming) -> None:
         self._around.ledger.traffic.down_bytes += len(incoming.payload)
-        self._handle(Stopped(TaskStop.decode(incoming.payload).id))
+        self._handle(events.Stopped(TaskStop.decode(incoming.payload).id))
         incoming.ack()
 
     def _on_ack(self, incoming: Incoming) -> None:
@@ -134,12 +116,12 @@ class Member:
         ledger.traffic.down_bytes += len(incoming.payload)
         if ack.status is AckStatus.ACCEPTED:
             ledger.note_accepted(self.index)
-        self._handle(Answered(ack))
+        self._handle(events.Answered(ack))
         incoming.ack()
 
     # --- events and effects
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: events.Event) -> None:
         self._events.append(event)
         if self._handling:
             return
@@ -163,17 +145,17 @@ class Member:
                 else:
                     self._train(effect)
             case Lose(task_id):
-                self._events.append(Taken(task_id, random.random()))
-            case SendUpdate():
+                self._events.append(events.Taken(task_id, random.random()))
+            case events.SendUpdate():
                 self._send(effect)
-            case Wait(task_id, sends, delay_s):
-                later(delay_s, lambda: self._handle(Waited(task_id, sends)))
-            case Report(result):
+            case events.Wait(task_id, sends, delay_s):
+                later(delay_s, lambda: self._handle(events.Waited(task_id, sends)))
+            case events.Report(result):
                 payload = result.encode()
                 self._around.ledger.traffic.up_bytes += len(payload)
                 self._link.publish(self._around.topics.proplet_results, payload)
 
-    def _send(self, effect: SendUpdate) -> None:
+    def _send(self, effect: events.SendUpdate) -> None:
         traffic = self._around.ledger.traffic
         traffic.updates_sent += 1
         traffic.up_bytes += len(effect.payload)
@@ -183,28 +165,32 @@ class Member:
 
     def _on_delivered(self, task_id: str, delivery: Delivery) -> None:
         if delivery.error is None:
-            self._handle(Taken(task_id, random.random()))
+            self._handle(events.Taken(task_id, random.random()))
 
     def _train(self, train: Train) -> None:
         start, model = train.run.start, train.run.model
         if not isinstance(model, bytes):
-            self._handle(Failed(start.id, "a simulated proplet trains no model in parts"))
+            self._handle(events.Failed(start.id, "a simulated proplet trains no model in parts"))
         elif self._around.plan.is_wasm[self.index]:
             run = self._around.trainer.really(self.index, start, model)
             run.add_done_callback(functools.partial(self._on_ran, start.id))
         else:
             output = self._around.trainer.recorded(self.index, start, model)
-            self._handle(Ran(start.id, output))
+            self._handle(events.Ran(start.id, output))
 
     def _on_ran(self, task_id: str, run: Future[Output]) -> None:
         """On a thread of the pool."""
         error = run.exception()
-        event = Ran(task_id, run.result()) if error is None else Failed(task_id, str(error))
+        event = (
+            events.Ran(task_id, run.result())
+            if error is None
+            else events.Failed(task_id, str(error))
+        )
         with contextlib.suppress(LinkError):  # stopped meanwhile
             self._around.loop.call_soon(functools.partial(self._really_ran, event))
 
-    def _really_ran(self, event: Ran | Failed) -> None:
-        if isinstance(event, Ran):
+    def _really_ran(self, event: events.Ran | events.Failed) -> None:
+        if isinstance(event, events.Ran):
             self._around.ledger.traffic.real[self.index] = event.output.payload
         self._handle(event)
 
@@ -225,19 +211,19 @@ class Member:
         if before != bool(wants):
             self._around.ledger.note_busy(1 if wants else -1)
 
-    def _reader(self, want: Want) -> Callable[[bytes], None]:
+    def _reader(self, want: events.Want) -> Callable[[bytes], None]:
         match want.kind:
             case "image":
-                return lambda payload: self._handle(ImageArrived(want.name, payload))
+                return lambda payload: self._handle(events.ImageArrived(want.name, payload))
             case "model":
-                return lambda payload: self._handle(ModelArrived(want.name, payload))
+                return lambda payload: self._handle(events.ModelArrived(want.name, payload))
             case _:
                 return functools.partial(self._on_end, want.name)
 
     def _on_end(self, round_id: str, payload: bytes) -> None:
         with contextlib.suppress(MessageError):
-            self._handle(RoundClosed(round_id, RoundComplete.decode(payload).status))
+            self._handle(events.RoundClosed(round_id, RoundComplete.decode(payload).status))
 
-    def _topic_of(self, want: Want) -> str:
+    def _topic_of(self, want: events.Want) -> str:
         topics = self._around.topics
         return topics.complete(want.name) if want.kind == "round" else topics.absolute(want.name)

@@ -10,16 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from propeller_fl.fleet._profiles import is_lost
-from propeller_fl.proplet import Tasks
-from propeller_fl.proplet._task_events import (
-    Answered,
-    Effect,
-    Event,
-    Report,
-    Run,
-    SendUpdate,
-    Want,
-)
+from propeller_fl.proplet import Tasks, events
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +26,7 @@ class Train:
     """Have the module run, or a recording stand in for it, and answer with Ran ``after_s`` from
     now."""
 
-    run: Run
+    run: events.Run
     after_s: float
 
 
@@ -46,7 +37,7 @@ class Lose:
     task_id: str
 
 
-SimulatedEffect = Effect | Train | Lose
+SimulatedEffect = events.Effect | Train | Lose
 
 
 class SimulatedProplet:
@@ -63,7 +54,7 @@ class SimulatedProplet:
         self.lost_answers = 0
 
     @property
-    def wants(self) -> frozenset[Want]:
+    def wants(self) -> frozenset[events.Want]:
         """What it needs to hear now, and the end of each round it has a task in."""
         return self._tasks.wants
 
@@ -71,21 +62,21 @@ class SimulatedProplet:
         """A round begins."""
         self._fate = fate
 
-    def handle(self, event: Event) -> list[SimulatedEffect]:
+    def handle(self, event: events.Event) -> list[SimulatedEffect]:
         """Let ``event`` happen."""
-        if isinstance(event, Answered) and self._loses():
+        if isinstance(event, events.Answered) and self._loses():
             self.lost_answers += 1
             return []
         effects = [self._bent(effect) for effect in self._tasks.handle(event)]
         return [effect for effect in effects if effect is not None]
 
-    def _bent(self, effect: Effect) -> SimulatedEffect | None:
+    def _bent(self, effect: events.Effect) -> SimulatedEffect | None:
         match effect:
-            case Run():
+            case events.Run():
                 return None if self._fate.drops else Train(effect, self._fate.latency_s)
-            case Report():
+            case events.Report():
                 return None if self._fate.drops else effect
-            case SendUpdate(task_id) if self._loses():
+            case events.SendUpdate(task_id) if self._loses():
                 self.lost_updates += 1
                 return Lose(task_id)
         return effect
