@@ -25,15 +25,13 @@ from propeller_fl.coordinator._outgoing import (
 )
 from propeller_fl.errors import LinkError, MessageError, StoreError
 from propeller_fl.link import Incoming, Link, take_batch
-from propeller_fl.log import Trouble
 from propeller_fl.observe import Watcher, nobody
-from propeller_fl.store import RoundStore
+from propeller_fl.store import RoundStore, StoreTrouble
 from propeller_fl.wire import Topics
 
 _log = logging.getLogger(__name__)
 
 _BATCH: Final = 256  # messages in one transaction
-_RETRY_STORE_S: Final = 1.0
 _IDLE_S: Final = 1.0
 
 
@@ -72,8 +70,8 @@ class Coordinator:
         )
         self._connected_anew = threading.Event()
         self._outbox = Outbox(link, self._engine.owed)
-        self._store_trouble = Trouble()
         self._stopping = threading.Event()
+        self._store_trouble = StoreTrouble(_log, self._stopping)
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="coordinator")
 
@@ -146,12 +144,9 @@ class Coordinator:
                 self._carry_out(self._engine.take_statuses(self._clock()))
                 self._outbox.deliver()
             except StoreError as err:
-                if self._store_trouble.is_news(str(err)):
-                    _log.error("the store failed, trying again every %g s: %s", _RETRY_STORE_S, err)
-                self._stopping.wait(_RETRY_STORE_S)
+                self._store_trouble.wait(err)
             else:
-                if self._store_trouble.is_over():
-                    _log.info("the store works again")
+                self._store_trouble.over()
 
     def _tell_watcher(self) -> None:
         for fact in self._engine.take_facts():

@@ -12,14 +12,12 @@ from typing import Final
 from propeller_fl.errors import LinkError, MessageError, StoreError
 from propeller_fl.experiments._engine import Engine, Hear, HearNoMore, Outgoing, Say
 from propeller_fl.link import Incoming, Link, take_batch
-from propeller_fl.log import Trouble
-from propeller_fl.store import ExperimentStore
+from propeller_fl.store import ExperimentStore, StoreTrouble
 from propeller_fl.wire import Topics
 
 _log = logging.getLogger(__name__)
 
 _BATCH: Final = 256  # messages in one transaction
-_RETRY_STORE_S: Final = 1.0
 _IDLE_S: Final = 1.0
 
 
@@ -52,8 +50,8 @@ class ExperimentService:
         )
         self._inbox: queue.SimpleQueue[Incoming | None] = queue.SimpleQueue()
         self._connected_anew = threading.Event()
-        self._store_trouble = Trouble()
         self._stopping = threading.Event()
+        self._store_trouble = StoreTrouble(_log, self._stopping)
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="experiments", daemon=True)
 
@@ -111,12 +109,9 @@ class ExperimentService:
                     incoming.ack()
                 batch = []
             except StoreError as err:
-                if self._store_trouble.is_news(str(err)):
-                    _log.error("the store failed, trying again every %g s: %s", _RETRY_STORE_S, err)
-                self._stopping.wait(_RETRY_STORE_S)
+                self._store_trouble.wait(err)
             else:
-                if self._store_trouble.is_over():
-                    _log.info("the store works again")
+                self._store_trouble.over()
 
     def _patience_s(self) -> float:
         return min(_IDLE_S, self._engine.due_in_s(self._clock()))
@@ -131,7 +126,7 @@ class ExperimentService:
                         self._link.subscribe(topic, self._inbox.put, qos=0)
                     case HearNoMore(topic):
                         self._link.unsubscribe(topic)
-            except (LinkError, MessageError) as err:  # its queue is full, or it closes: it is
-                _log.warning(
-                    "not said: %s", err
-                )  # asked for again, and the next status replaces it
+            except (LinkError, MessageError) as err:
+                # Its queue is full, or it closes: rounds are asked for again, and the next status
+                # replaces this one.
+                _log.warning("not said: %s", err)

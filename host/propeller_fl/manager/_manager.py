@@ -27,7 +27,6 @@ from propeller_fl.errors import (
     StoreError,
 )
 from propeller_fl.link import Incoming, Link
-from propeller_fl.log import Trouble
 from propeller_fl.manager._effects import (
     Effect,
     FetchImage,
@@ -44,7 +43,7 @@ from propeller_fl.manager._launch import Launcher
 from propeller_fl.manager._outbox import Message, Outbox
 from propeller_fl.manager._registry import ImageRegistry
 from propeller_fl.observe import TaskEnded, TaskSent, Watcher, nobody
-from propeller_fl.store import LaunchStore
+from propeller_fl.store import LaunchStore, StoreTrouble
 from propeller_fl.store._launches import LaunchChange
 from propeller_fl.wire import (
     Alive,
@@ -61,7 +60,6 @@ from propeller_fl.wire import (
 _log = logging.getLogger(__name__)
 
 _BATCH: Final = 256  # messages in one transaction
-_RETRY_STORE_S: Final = 1.0
 _RETRY_LINK_S: Final = 0.05
 _REPORT_AFTER_S: Final = 0.1  # a launch that goes well is one report
 _REPORT_EVERY_S: Final = 0.5
@@ -112,8 +110,8 @@ class Manager:
         self._due_s: dict[str, float] = {}  # reports to be published, by round id
         self._shown_s: dict[str, float] = {}  # when one was last
         self._down_at_s = float("-inf")
-        self._store_trouble = Trouble()
         self._stopping = threading.Event()
+        self._store_trouble = StoreTrouble(_log, self._stopping)
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="manager", daemon=True)
 
@@ -272,7 +270,7 @@ class Manager:
                 _log.warning("message on %s refused: %s", topic, err, extra={"topic": topic})
                 return []
             except StoreError as err:  # it is asked before anything changes
-                if not self._store_failed(err):
+                if not self._store_trouble.wait(err):
                     return None
             except DamagedStoreError:
                 raise
@@ -290,19 +288,13 @@ class Manager:
             try:
                 self._store.commit(changes)
             except StoreError as err:
-                if not self._store_failed(err):
+                if not self._store_trouble.wait(err):
                     return False
             else:
                 break
-        if changes and self._store_trouble.is_over():
-            _log.info("the store works again")
+        if changes:
+            self._store_trouble.over()
         return True
-
-    def _store_failed(self, err: StoreError) -> bool:
-        """Wait before the next try; false when told to stop meanwhile."""
-        if self._store_trouble.is_news(str(err)):
-            _log.error("the store failed, trying again every %g s: %s", _RETRY_STORE_S, err)
-        return not self._stopping.wait(_RETRY_STORE_S)
 
     # --- messages
 

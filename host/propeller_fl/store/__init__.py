@@ -41,6 +41,7 @@ from propeller_fl.store._rounds import (
 )
 from propeller_fl.store._rounds_pruning import PruneBudget
 from propeller_fl.store._rounds_updates import KeptUpdates
+from propeller_fl.store._trouble import StoreTrouble
 from propeller_fl.store._update_files import (
     Columns,
     ModelFile,
@@ -70,6 +71,7 @@ __all__ = [
     "SavedExperiment",
     "SavedLaunch",
     "SavedRound",
+    "StoreTrouble",
     "StoredModel",
     "StoryLine",
     "UpdateFileRows",
