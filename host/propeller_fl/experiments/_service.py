@@ -101,9 +101,7 @@ class ExperimentService:
         while not self._stopping.is_set():
             try:
                 batch = batch or take_batch(self._inbox, self._patience_s(), _BATCH)
-                if self._connected_anew.is_set():
-                    self._carry_out(self._engine.connected(self._clock()))
-                    self._connected_anew.clear()
+                self._answer_connection()
                 self._carry_out(self._engine.handle(batch, self._clock()))
                 for incoming in batch:
                     incoming.ack()
@@ -112,6 +110,16 @@ class ExperimentService:
                 self._store_trouble.wait(err)
             else:
                 self._store_trouble.over()
+
+    def _answer_connection(self) -> None:
+        if not self._connected_anew.is_set():
+            return
+        self._connected_anew.clear()  # before: the next one may come meanwhile
+        try:
+            self._carry_out(self._engine.connected(self._clock()))
+        except StoreError:
+            self._connected_anew.set()
+            raise
 
     def _patience_s(self) -> float:
         return min(_IDLE_S, self._engine.due_in_s(self._clock()))
