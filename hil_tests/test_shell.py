@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hil_tests.bench import Bench
 from hil_tests.boards import Board
-from hil_tests.desk import WAIT_S, Desk
-from propeller_fl.access import board_settings
+from hil_tests.credentials import NAME, enrolled
+from hil_tests.desk import WAIT_S
 from propeller_fl.errors import RequestError
 from propeller_fl.firmware import BoardKind, DeviceSetup, type_settings
 from propeller_fl.link import BrokerAddress
-from tests.access.brokers import guarded
 from tests.proplet.modules import say
-from tests.support.peers import peer_at
 
 pytestmark = pytest.mark.parametrize("variant", ["shell"])
 
@@ -31,32 +28,24 @@ def _console_is_a_port(bench: Bench) -> None:
 def test_a_credential_typed_on_the_console_is_used_from_the_next_start(
     new_board: Callable[..., Board], tmp_path: Path
 ) -> None:
-    name = "board.1"
-    with (
-        guarded("nats", tmp_path / "deployment", proplets=[name]) as broker,
-        peer_at(broker.watcher) as peer,
-    ):
-        desk = Desk(peer, name, own_topics=True)
-        address = BrokerAddress("127.0.0.1", broker.place.port)
-        credential = replace(broker.credential(name), broker=f"mqtts://127.0.0.1:{address.port}")
-
+    with enrolled(tmp_path / "deployment") as given:
         board = new_board()
-        board.start(DeviceSetup(name, address))  # neither its login nor whom to trust
+        board.start(DeviceSetup(NAME, given.address))  # neither its login nor whom to trust
         port = board.console.expect(r"pseudotty: (\S+)", WAIT_S)[1].decode()
         board.console.expect("there is no authority's certificate", WAIT_S)
-        type_settings(port, dict(board_settings(credential)))
+        type_settings(port, given.settings)
         board.reset()
 
         board.console.expect("connected to the broker", WAIT_S)
-        desk.await_arrival(1)
-        assert desk.run(say("with a credential")).results == "with a credential"
+        given.desk.await_arrival(1)
+        assert given.desk.run(say("with a credential")).results == "with a credential"
 
 
 def test_a_value_the_board_cannot_use_is_refused(
     new_board: Callable[..., Board], tmp_path: Path
 ) -> None:
     board = new_board()
-    board.start(DeviceSetup("board.1", BrokerAddress("127.0.0.1", 9)))
+    board.start(DeviceSetup(NAME, BrokerAddress("127.0.0.1", 9)))
     port = board.console.expect(r"pseudotty: (\S+)", WAIT_S)[1].decode()
     for settings, why in (
         ({"broker_port": "70000"}, "broker_port: unknown, too long or impossible"),

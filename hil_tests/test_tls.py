@@ -10,11 +10,10 @@ import pytest
 
 from hil_tests.bench import Bench
 from hil_tests.boards import Board
+from hil_tests.credentials import NAME, enrolled
 from hil_tests.desk import PROPLET_ID, WAIT_S, Desk
-from propeller_fl.access import board_settings
 from propeller_fl.firmware import BoardKind, DeviceSetup
-from propeller_fl.link import BrokerAddress, TlsOptions
-from tests.access.brokers import guarded
+from propeller_fl.link import TlsOptions
 from tests.proplet.modules import say
 from tests.support.brokers import make_certificates, mosquitto
 from tests.support.peers import peer_at
@@ -58,24 +57,16 @@ def test_a_board_with_a_credential_takes_part_until_it_is_revoked(
     new_board: Callable[..., Board], tmp_path: Path
 ) -> None:
     """Certificate, login and topics of its own, on the embedded broker of a deployment."""
-    name = "board.1"
-    with (
-        guarded("nats", tmp_path / "deployment", proplets=[name]) as broker,
-        peer_at(broker.watcher) as peer,
-    ):
-        desk = Desk(peer, name, own_topics=True)
-        address = BrokerAddress("127.0.0.1", broker.place.port)
-        credential = replace(broker.credential(name), broker=f"mqtts://127.0.0.1:{address.port}")
-        settings = dict(board_settings(credential))
-        del settings["broker_host"]  # as the board reaches it
-        more = {key: value for key, value in settings.items() if value}
+    with enrolled(tmp_path / "deployment") as given:
+        more = {key: value for key, value in given.settings.items() if value}
+        del more["broker_host"]  # as the board reaches it
 
         board = new_board()
-        board.start(DeviceSetup(name, address, more=more))
+        board.start(DeviceSetup(NAME, given.address, more=more))
         board.console.expect("connected to the broker", WAIT_S)
-        desk.await_arrival(1)
-        assert desk.run(say("with a credential")).results == "with a credential"
+        given.desk.await_arrival(1)
+        assert given.desk.run(say("with a credential")).results == "with a credential"
 
-        broker.desk.revoke(name)
+        given.broker.desk.revoke(NAME)
         board.console.expect("no connection to|refuses", WAIT_S)
-        desk.await_offline()
+        given.desk.await_offline()

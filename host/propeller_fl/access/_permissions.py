@@ -26,9 +26,7 @@ class AccessRole(StrEnum):
     MODEL_SERVER = "model-server"
     OPERATOR = "operator"  # starts rounds and watches them
     PUBLISHER = "publisher"  # puts models by hand (`propeller-fl model put`)
-    EXPERIMENTS = (
-        "experiments"  # starts rounds, one after the other, as an operator has asked it to
-    )
+    EXPERIMENTS = "experiments"  # starts rounds, as operators have asked it to
     GATEWAY = "gateway"  # the HTTP face: whoever shows its token may do what this may
     DASHBOARD = "dashboard"  # the page: reads what it shows, starts rounds for who may
     OBSERVER = "observer"  # reads rounds and models, and writes nothing
