@@ -28,7 +28,6 @@ from propeller_fl.link import (
     EmbeddedBroker,
     Link,
     LinkLoop,
-    is_loopback,
 )
 from propeller_fl.login import broker_address
 from propeller_fl.observe import Watch, open_traces
@@ -313,12 +312,7 @@ class Deployment:
         from propeller_fl.dashboard import Dashboard, web_face
 
         config, guard = self.settings.dashboard, self._dashboard_guard()
-        if guard.tls is None and not is_loopback(config.http_host):
-            raise ConfigError(
-                f"dashboard.http_host {config.http_host} is not this machine alone, and nobody "
-                "would need a token there",
-                hint="`propeller-fl init` makes tokens and certificates, or use 127.0.0.1",
-            )
+        guard.check_host(config.http_host)
         name = f"dashboard-{uuid.uuid4().hex[:12]}"  # there may be several on one broker
         dashboard = Dashboard(
             self._link(stack, loop, AccessRole.DASHBOARD, name, clean_session=True),

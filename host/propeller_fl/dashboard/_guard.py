@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from propeller_fl.access import AccessRole
+from propeller_fl.errors import ConfigError
 from propeller_fl.link import is_loopback
 from propeller_fl.web import Caller, RateLimit
 
@@ -49,6 +50,16 @@ class DashboardGuard:
     tls: ssl.SSLContext | None = field(default=None, repr=False)
     find: Callable[[str], Caller | None] | None = None
     may_start: bool = True
+
+    def check_host(self, host: str) -> None:
+        """Raises :class:`ConfigError` where the page would be for others than this machine without
+        the TLS and tokens of a deployment of ``init``."""
+        if self.tls is None and not is_loopback(host):
+            raise ConfigError(
+                f"dashboard.http_host {host} is not this machine alone, and nobody would need a "
+                "token there",
+                hint="`propeller-fl init` makes tokens and certificates, or use 127.0.0.1",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from propeller_fl.errors import (
     MessageError,
     StoreError,
 )
-from propeller_fl.link import Delivery, Incoming, Link, is_loopback
+from propeller_fl.link import Delivery, Incoming, Link
 from propeller_fl.log import Trouble
 from propeller_fl.model_server._http import http_face
 from propeller_fl.model_server._initial import initial_source, large_file
@@ -113,12 +113,8 @@ class ModelServer:
         self._refused_sha256 = ""  # of the last offer that was refused
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="model-server", daemon=True)
-        if guard.tls is None and not config.allow_plain and not is_loopback(config.http_host):
-            raise ConfigError(
-                f"the model server would listen on {config.http_host} without TLS and tokens",
-                hint="`propeller-fl init` makes both; on a network that you trust altogether, set "
-                "model_server.allow_plain to true",
-            )
+        what = "the model server would listen"
+        guard.check_plain(config.http_host, "model_server", what, allow_plain=config.allow_plain)
         self._http = http_face(
             models,
             config.http_host,

@@ -7,8 +7,6 @@ from typing import Final
 from starlette.types import ASGIApp
 
 from propeller_fl.config import MetricsConfig
-from propeller_fl.errors import ConfigError
-from propeller_fl.link import is_loopback
 from propeller_fl.web import Gate, HttpGuard, WebServer
 
 _PATIENCE_S: Final = 10.0
@@ -21,12 +19,8 @@ def metrics_server(app: ASGIApp, config: MetricsConfig, guard: HttpGuard) -> Web
     Raises :class:`ConfigError` where nobody can listen there, and for an address beyond this
     machine without TLS and tokens that ``metrics.allow_plain`` does not allow.
     """
-    if guard.tls is None and not config.allow_plain and not is_loopback(config.http_host):
-        raise ConfigError(
-            f"metrics would be served on {config.http_host} without TLS and tokens",
-            hint="`propeller-fl init` makes both; on a network that you trust altogether, set "
-            "metrics.allow_plain to true",
-        )
+    what = "metrics would be served"
+    guard.check_plain(config.http_host, "metrics", what, allow_plain=config.allow_plain)
     return WebServer(
         Gate(app, guard.knows, _REQUESTS_PER_S, open_paths=("/healthz", "/readyz")),
         config.http_host,

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from propeller_fl.errors import PropellerError
+from propeller_fl.errors import ConfigError, PropellerError
 from propeller_fl.link import is_loopback
 from propeller_fl.web._rate import RateLimit
 
@@ -41,6 +41,16 @@ class HttpGuard:
 
     tls: ssl.SSLContext | None = field(default=None, repr=False)
     knows: Callable[[str], Caller | None] | None = None
+
+    def check_plain(self, host: str, section: str, what: str, *, allow_plain: bool) -> None:
+        """Raises :class:`ConfigError` where ``what`` ("metrics would be served") would reach beyond
+        this machine without TLS, though ``section``'s ``allow_plain`` does not allow it."""
+        if self.tls is None and not allow_plain and not is_loopback(host):
+            raise ConfigError(
+                f"{what} on {host} without TLS and tokens",
+                hint="`propeller-fl init` makes both; on a network that you trust altogether, set "
+                f"{section}.allow_plain to true",
+            )
 
 
 class Gate:
