@@ -144,13 +144,14 @@ def test_a_broker_that_lost_everything_is_told_again(stage: Stage) -> None:
     stage.create("p-1")
     stage.open_round(round_start())
     stage.tasks(1)
+    stage.report("r-1", launched=("p-1",))  # acknowledged: MQTT will not send it again by itself
     stage.broker.kill()
     forget(stage)
     stage.broker.start()
     stage.until_alive("p-1", False)  # it may not be back, and would miss its task
     stage.now_s += 1.0
     stage.alive("p-1")
-    assert [task.id for task in stage.tasks(2)] == ["r-1.p-1", "r-1.p-1"]
+    assert {task.id for task in stage.tasks(2)} == {"r-1.p-1"}  # or more often: at least once
     stage.image_is_retained()
 
 
@@ -162,6 +163,7 @@ def test_a_broker_whose_memory_is_old_is_told_again(stage: Stage) -> None:
     stage.broker.start()
     stage.open_round(round_start())
     stage.tasks(1, TOPICS.task_start_of("p-1"))
+    stage.report("r-1", launched=("p-1",))  # acknowledged: MQTT will not send it again by itself
     stage.broker.kill()
     forget(stage)
     shutil.copytree(stage.directory / "old", stage.directory / "broker" / "store")
@@ -169,7 +171,8 @@ def test_a_broker_whose_memory_is_old_is_told_again(stage: Stage) -> None:
 
     stage.image_is_retained()
     stage.alive("p-1")
-    assert len(stage.tasks(2, TOPICS.task_start_of("p-1"))) == 2
+    told = stage.tasks(2, TOPICS.task_start_of("p-1"))  # or more often: at least once
+    assert {task.id for task in told} == {"r-1.p-1"}
 
 
 def test_more_tasks_than_the_link_takes_at_once(stage: Stage) -> None:
