@@ -14,7 +14,8 @@ from propeller_fl.deployment import Deployment
 from propeller_fl.operator import Operator
 from propeller_fl.wire import RoundComplete
 
-from ..proplet.test_generic import ADD, SLEEPER
+from ..proplet.modules import SLEEPER
+from ..proplet.test_generic import ADD
 from ..support.wait import wait_until
 from .conftest import TOKEN
 
