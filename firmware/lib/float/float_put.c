@@ -48,11 +48,35 @@ static bool reaches_one(const struct gap *gap, uint32_t factor)
     return big_compare(&bound, &gap->one) >= (gap->even ? 0 : 1);
 }
 
-static void multiply_by_10(struct gap *gap)
+static void multiply(struct gap *gap, uint32_t factor)
 {
-    big_multiply(&gap->value, 10, 0);
-    big_multiply(&gap->below, 10, 0);
-    big_multiply(&gap->above, 10, 0);
+    big_multiply(&gap->value, factor, 0);
+    big_multiply(&gap->below, factor, 0);
+    big_multiply(&gap->above, factor, 0);
+}
+
+/* Powers of ten, nine at a time, that a factor of 2^bits is sure to hold; log10(2) is over 77/256.
+ */
+static int32_t steps_of_9(uint32_t bits)
+{
+    return (int32_t)(bits * 77u / 256u / 9u);
+}
+
+/* Most of the way to the first digit; the rest of it is found step by step. Returns the point. */
+static int32_t approach(struct gap *gap)
+{
+    uint32_t bits = big_bits(&gap->value);
+    uint32_t bits_one = big_bits(&gap->one);
+    int32_t up = bits > bits_one + 1 ? steps_of_9(bits - bits_one - 1) : 0;
+    int32_t down = bits_one > bits + 2 ? steps_of_9(bits_one - bits - 2) : 0;
+
+    for (int32_t i = 0; i < up; i++) {
+        big_multiply(&gap->one, 1000000000, 0);
+    }
+    for (int32_t i = 0; i < down; i++) {
+        multiply(gap, 1000000000);
+    }
+    return 9 * (up - down);
 }
 
 /*
@@ -62,19 +86,19 @@ static void multiply_by_10(struct gap *gap)
 static void find_digits(struct gap *gap, struct digits *digits)
 {
     digits->count = 0;
-    digits->point = 0;
+    digits->point = approach(gap);
     for (; reaches_one(gap, 1); digits->point++) {
         big_multiply(&gap->one, 10, 0);
     }
     for (; !reaches_one(gap, 10); digits->point--) {
-        multiply_by_10(gap);
+        multiply(gap, 10);
     }
     while (digits->count < DIGITS_MAX) {
         char digit = '0';
         bool low;
         bool high;
 
-        multiply_by_10(gap);
+        multiply(gap, 10);
         while (big_compare(&gap->value, &gap->one) >= 0) {
             big_subtract(&gap->value, &gap->one);
             digit++;

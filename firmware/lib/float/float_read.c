@@ -78,6 +78,9 @@ static bool read_decimal(const char *text, size_t size, struct decimal *decimal)
 
 static void multiply_by_power_of_5(struct big *big, int32_t power)
 {
+    for (; power >= 13; power -= 13) {
+        big_multiply(big, 1220703125, 0); /* 5^13 */
+    }
     for (; power > 0; power--) {
         big_multiply(big, 5, 0);
     }
