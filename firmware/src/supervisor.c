@@ -86,15 +86,13 @@ static void watch_round(const char *round_id, bool watch)
 
 static void start_run(const struct fl_action *action)
 {
-    bool of_a_round = fl_env_get(&action->task->env, "ROUND_ID") != NULL;
     struct wasm_job job = {.env = &action->task->env,
-                           .function = of_a_round ? NULL : action->task->name,
-                           .inputs = action->task->inputs,
+                           .command = action->command,
                            .signatures = &action->task->image_signatures};
     uint32_t model_bytes;
     const uint8_t *model = fetch_model_bytes(&model_bytes);
 
-    if (fl_env_get(job.env, "MODEL_URI") != NULL) {
+    if (action->with_model) {
         job.files[job.file_count++] = (struct fl_wasi_file){
             .name = "model",
             .size_bytes = model_bytes,

@@ -1,6 +1,7 @@
 /*
  * Calls a function of a module with arguments and results as text, as Propeller's tasks have them.
- * Whole numbers only: i32 and i64, signed or unsigned as the caller likes.
+ * Whole numbers, i32 and i64, are signed or unsigned as the caller likes; floats, f32 and f64, are
+ * exact both ways, where CONFIG_FL_FLOATS is set.
  */
 #ifndef WASM_CALL_H
 #define WASM_CALL_H
@@ -29,7 +30,7 @@ const char *wasm_call_prepare(struct wasm_call *call);
 /* Calls it. Returns false when it trapped or was stopped; the instance has the exception then. */
 bool wasm_call_make(struct wasm_call *call);
 
-/* Appends the results, a comma between two. */
+/* Appends the results, a comma between two; the text says whether they fit. */
 void wasm_call_results(const struct wasm_call *call, struct fl_text *text);
 
 #endif

@@ -19,10 +19,10 @@ struct wasm_job {
     const struct fl_env *env;
     /*
      * In a task of no round, the exported function to call, and its arguments; where there is no
-     * such function: _start, main or run, the first that there is. NULL: _start, and nothing else.
+     * such function, unless nothing else will do: _start, main or run, the first that there is.
+     * NULL: _start, and nothing else.
      */
-    const char *function;
-    const char *inputs;
+    const struct fl_command *command;
     const struct fl_signatures *signatures;       /* of the module */
     struct fl_wasi_file files[FL_WASI_FILES_MAX]; /* what the module sees in /fl */
     uint32_t file_count;
@@ -33,7 +33,7 @@ struct wasm_job {
 struct wasm_outcome {
     enum fl_run_end end;
     char detail[FL_PROPLET_ERROR_MAX + 1]; /* for people; empty with FL_RUN_OK */
-    uint32_t output_size_bytes;
+    uint32_t output_size_bytes;            /* with FL_RUN_OK and FL_RUN_STOPPED, else 0 */
     uint8_t output_sha256[FL_SHA256_SIZE]; /* valid with FL_RUN_OK */
 };
 

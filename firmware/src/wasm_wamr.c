@@ -3,6 +3,7 @@
 #include "image_store.h"
 #include "image_trust.h"
 #include "wasm_call.h"
+#include "wasm_stop.h"
 #include "wasm_wasi.h"
 
 #include "fl_text.h"
@@ -54,44 +55,9 @@ static struct run {
     wasm_module_t module;
     wasm_module_inst_t instance;
     wasm_exec_env_t env;
-    bool grow_refused; /* the module asked for more memory than there is */
+    struct fl_command command; /* what its arguments are made of */
+    bool grow_refused;         /* the module asked for more memory than there is */
 } run;
-
-/* Guards `running` and `stopped`, which two threads look at. */
-static K_MUTEX_DEFINE(stop_lock);
-static wasm_module_inst_t running; /* NULL: nothing is there to be stopped */
-static bool stopped;
-
-/* stopping */
-
-void wasm_run_allow(void)
-{
-    (void)k_mutex_lock(&stop_lock, K_FOREVER);
-    stopped = false;
-    (void)k_mutex_unlock(&stop_lock);
-}
-
-void wasm_run_stop(void)
-{
-    (void)k_mutex_lock(&stop_lock, K_FOREVER);
-    stopped = true;
-    if (running != NULL) {
-        wasm_runtime_terminate(running);
-    }
-    (void)k_mutex_unlock(&stop_lock);
-}
-
-/* Makes the instance one that can be stopped, or no longer. Returns whether it was stopped. */
-static bool expose(wasm_module_inst_t instance)
-{
-    bool was_stopped;
-
-    (void)k_mutex_lock(&stop_lock, K_FOREVER);
-    running = instance;
-    was_stopped = stopped;
-    (void)k_mutex_unlock(&stop_lock);
-    return was_stopped;
-}
 
 char *wasm_run_scratch(size_t *size_bytes)
 {
@@ -205,7 +171,8 @@ static bool check_imports(void)
 
         wasm_runtime_get_import_type(run.module, i, &import);
         if (import.kind != WASM_IMPORT_EXPORT_KIND_FUNC || !import.linked ||
-            strcmp(import.module_name, WASM_WASI_MODULE) != 0) {
+            strcmp(import.module_name, WASM_WASI_MODULE) != 0 ||
+            (run.job->command == NULL && strcmp(import.name, WASM_WASI_SLEEP) == 0)) {
             LOG_ERR("module: it imports %s.%s", import.module_name, import.name);
             return ended_with(FL_RUN_CONTRACT,
                               "an import that is not in the contract: ", import.name);
@@ -241,6 +208,11 @@ static bool check_exports(void)
     return true;
 }
 
+static bool is_daemon(void)
+{
+    return FL_ARGS_SUPPORTED && run.job->command != NULL && run.job->command->daemon;
+}
+
 static bool load(void)
 {
     char error[ERROR_BYTES] = "";
@@ -266,7 +238,9 @@ static bool load(void)
         return ended(FL_RUN_MEMORY, "there is no room for the module's stack");
     }
     wasm_runtime_set_user_data(run.env, &run.wasi);
-    wasm_runtime_set_instruction_count_limit(run.env, CONFIG_FL_WASM_INSTRUCTIONS_MAX);
+    if (!is_daemon() || IS_ENABLED(CONFIG_ARCH_POSIX)) { /* there nothing else stops a loop */
+        wasm_runtime_set_instruction_count_limit(run.env, CONFIG_FL_WASM_INSTRUCTIONS_MAX);
+    }
     return true;
 }
 
@@ -328,22 +302,26 @@ static bool judge(bool returned, bool was_stopped)
         return ended_by_exit(run.wasi.exit_status, run.wasi.last_line);
     }
     if (was_stopped) {
+        run.outcome->output_size_bytes = run.wasi.output_size_bytes;
         return ended(FL_RUN_STOPPED, "terminated");
     }
     return ended_by_exception(wasm_runtime_get_exception(run.instance));
 }
 
-/* The function to call, or NULL. */
-static wasm_function_inst_t find_function(void)
+/* The function to call and its name, or NULL. */
+static wasm_function_inst_t find_function(const char **name)
 {
+    const struct fl_command *command = run.job->command;
     wasm_function_inst_t found;
 
-    if (run.job->function == NULL) {
-        return wasm_runtime_lookup_function(run.instance, START_FUNCTION);
+    *name = command == NULL ? START_FUNCTION : command->function;
+    found = wasm_runtime_lookup_function(run.instance, *name);
+    if (command == NULL || command->nothing_else) {
+        return found;
     }
-    found = wasm_runtime_lookup_function(run.instance, run.job->function);
     for (size_t i = 0; found == NULL && i < ARRAY_SIZE(fallbacks); i++) {
-        found = wasm_runtime_lookup_function(run.instance, fallbacks[i]);
+        *name = fallbacks[i];
+        found = wasm_runtime_lookup_function(run.instance, *name);
     }
     return found;
 }
@@ -366,31 +344,57 @@ static void put_results(const struct wasm_call *call)
     }
     fl_text_begin(&text, (char *)run.job->output, run.job->output_capacity_bytes);
     wasm_call_results(call, &text);
-    run.wasi.output_size_bytes = (uint32_t)text.size;
+    if (fl_text_ok(&text)) {
+        run.wasi.output_size_bytes = (uint32_t)text.size;
+    } else {
+        run.wasi.end = FL_WASI_OUTPUT_LIMIT;
+    }
+}
+
+/*
+ * Inputs are a function's parameters, and the last of a command's arguments. A command that is
+ * given none finds none at all, not even its name: so it is where the client contract holds.
+ */
+static void give_arguments(struct wasm_call *call, bool is_command)
+{
+    run.command = *run.job->command;
+    if (!is_command || !FL_ARGS_SUPPORTED) {
+        call->inputs = run.command.inputs;
+        run.command.inputs = "";
+    }
+    if (!is_command || !run.command.plain) {
+        run.wasi.config.command = &run.command;
+    }
 }
 
 static bool call_function(void)
 {
-    struct wasm_call call = {.instance = run.instance,
-                             .env = run.env,
-                             .function = find_function(),
-                             .inputs = run.job->function == NULL ? "" : run.job->inputs};
+    const char *name;
+    struct wasm_call call = {
+        .instance = run.instance, .env = run.env, .function = find_function(&name), .inputs = ""};
+    bool is_command = strcmp(name, START_FUNCTION) == 0;
     const char *misfit;
     bool returned = false;
     bool was_stopped;
 
     if (call.function == NULL) {
+        if (run.job->command != NULL && run.job->command->nothing_else) {
+            return ended_with(FL_RUN_CONTRACT, "it exports no function ", name);
+        }
         return ended(FL_RUN_CONTRACT, "it exports no _start: it is no WASI command");
+    }
+    if (run.job->command != NULL) {
+        give_arguments(&call, is_command);
     }
     misfit = wasm_call_prepare(&call);
     if (misfit != NULL) {
         return ended(FL_RUN_CONTRACT, misfit);
     }
-    was_stopped = expose(run.instance);
+    was_stopped = wasm_stop_expose(run.instance);
     if (!was_stopped) {
-        returned = (run.job->function == NULL || initialize()) && wasm_call_make(&call);
+        returned = (is_command || initialize()) && wasm_call_make(&call);
     }
-    was_stopped = expose(NULL);
+    was_stopped = wasm_stop_expose(NULL);
     fl_wasi_finish(&run.wasi);
     if (returned) {
         put_results(&call);
@@ -424,6 +428,8 @@ void wasm_run(const struct wasm_job *job, struct wasm_outcome *outcome)
                                     .file_count = job->file_count,
                                     .output = job->output,
                                     .output_capacity_bytes = job->output_capacity_bytes,
+                                    .endless_output = job->command != NULL && job->command->daemon,
+                                    .sleep = FL_ARGS_SUPPORTED ? wasm_stop_sleep : NULL,
                                     .log = on_log};
 
     memset(&run, 0, sizeof(run));

@@ -127,6 +127,14 @@ static uint32_t fd_filestat_get(wasm_exec_env_t env, uint32_t fd, uint32_t files
     CALL(fd_filestat_get, fd, filestat_out);
 }
 
+#if IS_ENABLED(CONFIG_FL_COMMANDS)
+static uint32_t poll_oneoff(wasm_exec_env_t env, uint32_t subscriptions, uint32_t events,
+                            uint32_t count, uint32_t count_out)
+{
+    CALL(poll_oneoff, subscriptions, events, count, count_out);
+}
+#endif
+
 static void proc_exit(wasm_exec_env_t env, uint32_t status)
 {
     struct call call = enter(env);
@@ -141,6 +149,9 @@ bool wasm_wasi_register(void)
     static NativeSymbol symbols[] = {
 #define FL_IMPORT(name, signature, result, parameters) {#name, name, signature, NULL},
 #include "../../wasm_client/sdk/fl_imports.h"
+#if IS_ENABLED(CONFIG_FL_COMMANDS)
+        {WASM_WASI_SLEEP, poll_oneoff, "(iiii)i", NULL},
+#endif
     };
 
     return wasm_runtime_register_natives(WASM_WASI_MODULE, symbols, ARRAY_SIZE(symbols));

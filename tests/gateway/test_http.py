@@ -14,7 +14,9 @@ from propeller_fl.deployment import Deployment
 from propeller_fl.operator import Operator
 from propeller_fl.wire import RoundComplete
 
-from ..proplet.test_generic import ADD, SLEEPER
+from ..proplet.modules import SLEEPER
+from ..proplet.test_generic import ADD
+from ..support.peers import peer_at
 from ..support.wait import wait_until
 from .conftest import TOKEN, TOKENS
 
@@ -220,6 +222,37 @@ def test_a_daemon_is_stopped(http: httpx.Client) -> None:
         "what it said last is there",
     )
     assert http.get(f"/tasks/{task_id}").json()["state"] == 6
+
+
+def test_a_daemon_of_propellers_own_proplet_is_stopped_though_it_said_it_was_done(
+    http: httpx.Client, deployment: Deployment
+) -> None:
+    """What its Rust proplet says: a daemon's start is answered at once, and the daemon runs on."""
+    topics = deployment.settings.topics
+    of_it = {"proplet_id": "rust-1", "namespace": "default"}
+    with peer_at(deployment.address) as rust:
+        rust.subscribe(topics.task_start, topics.task_stop)
+        metadata = {"os": "linux", "total_memory_bytes": 25276514304, "proplet_version": "0.5.0"}
+        rust.publish(topics.proplet_create, json.dumps({**of_it, "metadata": metadata}).encode())
+        rust.publish(topics.proplet_alive, json.dumps({**of_it, "status": "alive"}).encode())
+        wait_until(
+            lambda: http.get("/proplets/rust-1").status_code == 200, PATIENCE_S, "it is known"
+        )
+        task_id = create(
+            http, name="serve", file=encoded(SLEEPER), daemon=True, proplet_id="rust-1"
+        )
+        assert http.post(f"/tasks/{task_id}/start").status_code == 200
+        rust.wait_for(topics.task_start, lambda m: m["id"] == task_id, timeout_s=PATIENCE_S)
+        done = {"task_id": task_id, "proplet_id": "rust-1", "results": "", "error": None}
+        rust.publish(topics.proplet_results, json.dumps(done).encode())
+        assert until_ended(http, task_id)["state"] == 3
+
+        assert http.post(f"/tasks/{task_id}/stop").json() == {"stopped": True}
+
+        stop = rust.wait_for(topics.task_stop, lambda m: m["id"] == task_id, timeout_s=PATIENCE_S)
+        assert stop["proplet_id"] == "rust-1"
+        assert http.post(f"/tasks/{task_id}/stop").status_code == 409
+        rust.publish(topics.proplet_alive, json.dumps({**of_it, "status": "offline"}).encode())
 
 
 def test_nobody_to_run_it_is_said(http: httpx.Client) -> None:

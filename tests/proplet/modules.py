@@ -90,3 +90,63 @@ SPEND = client(  # a bounded loop, then one line
     " (call $say (i32.const 1) (i32.const 64) (i32.const 4))",
     text="done",
 )
+
+# Writes its arguments, each with a zero byte behind it, as WASI gives them.
+ECHO = wasm(
+    """(module
+    (import "wasi_snapshot_preview1" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write"
+      (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (global (export "__heap_base") i32 (i32.const 8192))
+    (global (export "__data_end") i32 (i32.const 8192))
+    (func (export "_start")
+      (drop (call $sizes (i32.const 0) (i32.const 4)))
+      (drop (call $args (i32.const 64) (i32.const 1024)))
+      (i32.store (i32.const 8) (i32.const 1024))
+      (i32.store (i32.const 12) (i32.load (i32.const 4)))
+      (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 16)))))"""
+)
+
+# Sleeps by the clock at 64: a subscription of 48 bytes with its timeout at 64 + 24; says "up", and
+# "serve" logs it too.
+SLEEPER = wasm(
+    """(module
+    (import "wasi_snapshot_preview1" "poll_oneoff"
+      (func $poll (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write"
+      (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (global (export "__heap_base") i32 (i32.const 8192))
+    (global (export "__data_end") i32 (i32.const 8192))
+    (data (i32.const 512) "up\\n")
+    (func $tell (param $fd i32)
+      (i32.store (i32.const 8) (i32.const 512))
+      (i32.store (i32.const 12) (i32.const 3))
+      (drop (call $write (local.get $fd) (i32.const 8) (i32.const 1) (i32.const 16))))
+    (func $say (call $tell (i32.const 1)))
+    (func $sleep (param $ns i64)
+      (i32.store (i32.const 80) (i32.const 1))
+      (i64.store (i32.const 88) (local.get $ns))
+      (drop (call $poll (i32.const 64) (i32.const 256) (i32.const 1) (i32.const 20))))
+    (func (export "_start") (call $say) (call $sleep (i64.const 3600000000000)))
+    (func (export "serve")
+      (call $say) (call $tell (i32.const 2)) (call $sleep (i64.const 3600000000000)))
+    (func (export "doze") (call $sleep (i64.const 1000000)) (call $say))
+    (func (export "chatter") (local $left i32)
+      (local.set $left (i32.const 22000))
+      (loop $on
+        (call $say)
+        (br_if $on (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+      (call $sleep (i64.const 1))
+      (loop $on (call $say) (br $on))))"""
+)
+
+# What it got, and its bits.
+LOOK = wasm(
+    '(module (func (export "f32") (param f32) (result f32 i32)'
+    "   (local.get 0) (i32.reinterpret_f32 (local.get 0)))"
+    ' (func (export "f64") (param f64) (result f64 i64)'
+    "   (local.get 0) (i64.reinterpret_f64 (local.get 0))))"
+)

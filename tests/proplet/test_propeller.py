@@ -17,9 +17,9 @@ from ..firmware.toolchain import FIXTURES
 from ..support.brokers import RunningBroker
 from ..support.wait import wait_until
 from .conftest import HostMaker
-from .modules import ENDLESS
+from .modules import ENDLESS, SLEEPER
 from .other_side import OtherSide
-from .test_generic import ADD, SLEEPER
+from .test_generic import ADD
 
 PATIENCE_S = 60.0
 TOPICS = Topics("m/domain/c/channel")

@@ -19,8 +19,13 @@ static const struct fl_field task_start_fields[] = {
     {"latent", FIELD_FORBIDDEN, false, PLACE(struct fl_task_start, unsupported)},
     {"inputs", FIELD_WORDS, false, PLACE(struct fl_task_start, inputs)},
     {"broadcast", FIELD_FLAG, false, PLACE(struct fl_task_start, broadcast)},
+#if FL_ARGS_SUPPORTED
+    {"cli_args", FIELD_ARGS, false, PLACE(struct fl_task_start, cli_args)},
+    {"daemon", FIELD_FLAG, false, PLACE(struct fl_task_start, daemon)},
+#else
     {"cli_args", FIELD_FORBIDDEN, false, PLACE(struct fl_task_start, unsupported)},
     {"daemon", FIELD_FORBIDDEN, false, PLACE(struct fl_task_start, unsupported)},
+#endif
     {NULL, 0, false, 0, 0},
 };
 

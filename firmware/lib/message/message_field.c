@@ -347,6 +347,31 @@ static bool read_words(struct fl_message_decoder *decoder, const struct fl_json_
     }
 }
 
+static bool read_args(struct fl_message_decoder *decoder, const struct fl_json_event *event)
+{
+    struct fl_args *args = target_of(decoder);
+
+    if (event->depth == decoder->depth) { /* the array itself */
+        bool array = event->type == FL_JSON_ARRAY_BEGIN || event->type == FL_JSON_ARRAY_END;
+
+        return array || refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+    if ((event->type != FL_JSON_STRING && event->type != FL_JSON_NUMBER) ||
+        memchr(event->text, '\0', event->size) != NULL) {
+        return refuse(decoder, FL_MESSAGE_BAD_FIELD);
+    }
+    if (event->first || event->type == FL_JSON_NUMBER) {
+        decoder->cursor = args->size;
+    }
+    if (!fl_args_append(args, &decoder->cursor, event->text, event->size)) {
+        return refuse(decoder, FL_MESSAGE_TOO_LARGE);
+    }
+    if (event->last || event->type == FL_JSON_NUMBER) {
+        fl_args_close(args, decoder->cursor);
+    }
+    return true;
+}
+
 static bool read_flag(struct fl_message_decoder *decoder, const struct fl_json_event *event)
 {
     if (event->type != FL_JSON_TRUE && event->type != FL_JSON_FALSE) {
@@ -386,6 +411,8 @@ bool message_read_field(struct fl_message_decoder *decoder, const struct fl_json
         return read_flat(decoder, event);
     case FIELD_WORDS:
         return read_words(decoder, event);
+    case FIELD_ARGS:
+        return FL_ARGS_SUPPORTED && read_args(decoder, event); /* no field is one without it */
     case FIELD_FLAG:
         return read_flag(decoder, event);
     case FIELD_FL:

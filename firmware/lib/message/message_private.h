@@ -21,6 +21,7 @@ enum field_type {
     FIELD_NUMBER,     /* a number, not negative; not kept */
     FIELD_FLAT,       /* an object of strings, numbers and booleans; not kept */
     FIELD_WORDS,      /* an array of numbers and strings, one blank between two at the target */
+    FIELD_ARGS,       /* an array of strings and numbers; a struct fl_args at the target */
     FIELD_FLAG,       /* true or false; a bool at the target */
     FIELD_FL,         /* an object with fields of its own */
     FIELD_FORBIDDEN,  /* what this proplet cannot do: a const char * at the target names it */

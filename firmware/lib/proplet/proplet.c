@@ -207,8 +207,10 @@ static void on_task_stop(const struct step *step)
     } else if (proplet->phase == FL_PHASE_IMAGE || proplet->phase == FL_PHASE_MODEL ||
                proplet->phase == FL_PHASE_RUN) {
         if (strcmp(proplet->task.id, step->event->text) == 0) {
-            step_join(proplet->error, "stopped", "by the manager");
-            step_give_up(step);
+            if (proplet->phase != FL_PHASE_RUN || !step_is_daemon(proplet)) {
+                step_join(proplet->error, "stopped", "by the manager");
+            }
+            step_give_up(step); /* without an error it is how a daemon ends */
         }
     }
 }
@@ -265,14 +267,16 @@ static void on_run_ended(const struct step *step)
     struct fl_proplet *proplet = step->proplet;
     const struct fl_event *event = step->event;
 
-    if (is_current(step, FL_PHASE_STOP)) {
+    bool stopped = is_current(step, FL_PHASE_STOP);
+
+    if (stopped && proplet->error[0] != '\0') {
         step_fail(step); /* why it was stopped is the error, however it then ended */
         return;
     }
-    if (!is_current(step, FL_PHASE_RUN)) {
+    if (!stopped && !is_current(step, FL_PHASE_RUN)) {
         return;
     }
-    if (event->run_end != FL_RUN_OK) {
+    if (event->run_end != FL_RUN_OK && !(stopped && event->run_end == FL_RUN_STOPPED)) {
         step_join(proplet->error, fl_run_end_word(event->run_end), event->detail);
         step_fail(step);
     } else if (proplet->round_id[0] == '\0') {

@@ -45,6 +45,9 @@ void step_fetch_image(const struct step *step);
 void step_fetch_model(const struct step *step);
 void step_start_run(const struct step *step);
 
+/* Whether the task under way runs until it is stopped. */
+bool step_is_daemon(const struct fl_proplet *proplet);
+
 /* The run is over: the result is published, and the update if there is one. */
 void step_enter_report(const struct step *step);
 void step_publish_result(const struct step *step);

@@ -192,16 +192,64 @@ void step_watch_round(const struct step *step)
     }
 }
 
+bool step_is_daemon(const struct fl_proplet *proplet)
+{
+    return FL_ARGS_SUPPORTED && proplet->task.daemon && proplet->round_id[0] == '\0';
+}
+
+/*
+ * What a task of no round wants run. Only now are the variables of cli_args put into its
+ * environment, since no model is looked for there any more. Returns false with the error in place.
+ */
+static bool read_command(struct fl_proplet *proplet)
+{
+    struct fl_task_start *task = &proplet->task;
+    const char *fault = "";
+    enum fl_args_status status;
+
+    proplet->command = (struct fl_command){.name = task->name[0] != '\0' ? task->name : "module",
+                                           .function = task->name,
+                                           .inputs = task->inputs,
+                                           .daemon = task->daemon,
+                                           .plain = task->cli_args.count == 0 &&
+                                                    task->inputs[0] == '\0' && !task->daemon};
+    if (!FL_ARGS_SUPPORTED) {
+        return true;
+    }
+    status = fl_args_options(&task->cli_args, &task->env, &proplet->command, &fault);
+    if (status != FL_ARGS_OK) {
+        step_join(proplet->error,
+                  status == FL_ARGS_OPTION ? "cli_args: unknown option"
+                  : status == FL_ARGS_ENV  ? "cli_args: no name of a variable"
+                                           : "cli_args: too_large: no room in the environment",
+                  fault);
+    }
+    return status == FL_ARGS_OK;
+}
+
 void step_start_run(const struct step *step)
 {
     struct fl_proplet *proplet = step->proplet;
-    struct fl_action *action = step_act(step, FL_DO_START_RUN);
+    bool with_model = fl_env_get(&proplet->task.env, ENV_MODEL_URI) != NULL;
+    bool of_a_round = proplet->round_id[0] != '\0';
+    struct fl_action *action;
 
+    if (!of_a_round && !read_command(proplet)) {
+        step_fail(step);
+        return;
+    }
+    action = step_act(step, FL_DO_START_RUN);
     proplet->phase = FL_PHASE_RUN;
+    proplet->error[0] = '\0'; /* a model that came first may have been a wrong one */
     set_deadline(step, proplet->config.run_limit_ms);
+    if (step_is_daemon(proplet)) {
+        proplet->deadline_ms = INT64_MAX;
+    }
     action->ticket = ++proplet->ticket;
     action->task_id = proplet->task.id;
     action->task = &proplet->task;
+    action->command = of_a_round ? NULL : &proplet->command;
+    action->with_model = with_model;
 }
 
 /* The worker is to stop, for the reason in proplet->error. */

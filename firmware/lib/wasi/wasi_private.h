@@ -1,6 +1,7 @@
 /*
  * What the parts of the WASI subset share: wasi.c (run, environment, exit), wasi_memory.c (the
- * module's memory), wasi_file.c (directory and files), wasi_stdio.c (standard streams).
+ * module's memory), wasi_file.c (directory and files), wasi_stdio.c (standard streams), wasi_poll.c
+ * (sleeping).
  */
 #ifndef WASI_PRIVATE_H
 #define WASI_PRIVATE_H

@@ -48,6 +48,17 @@ static void note_left_out(struct fl_wasi *wasi, uint32_t size)
 
 static void write_output(struct fl_wasi *wasi, const uint8_t *bytes, uint32_t size)
 {
+    uint32_t capacity = wasi->config.output_capacity_bytes;
+    uint32_t room = capacity - wasi->output_size_bytes;
+
+    if (FL_ARGS_SUPPORTED && size > capacity) { /* without a limit, of which the end is kept */
+        bytes += size - capacity;
+        size = capacity;
+    }
+    if (FL_ARGS_SUPPORTED && size > room) {
+        wasi->output_size_bytes -= size - room;
+        memmove(wasi->config.output, wasi->config.output + (size - room), wasi->output_size_bytes);
+    }
     memcpy(wasi->config.output + wasi->output_size_bytes, bytes, size);
     wasi->output_size_bytes += size;
 }
@@ -81,7 +92,8 @@ uint32_t fl_wasi_fd_write(struct fl_wasi *wasi, struct fl_wasi_memory memory, ui
     if (fd == WASI_FD_STDOUT) {
         uint32_t room = wasi->config.output_capacity_bytes - wasi->output_size_bytes;
 
-        if (wasi->end == FL_WASI_RUNNING && iovs.total_bytes > room) {
+        if (wasi->end == FL_WASI_RUNNING && !wasi->config.endless_output &&
+            iovs.total_bytes > room) {
             wasi->end = FL_WASI_OUTPUT_LIMIT;
         }
         if (fl_wasi_ended(wasi)) {

@@ -105,7 +105,9 @@ class Fleet:
     def stop(self, task_id: str) -> Task:
         """Tell its proplet to stop. What it then says of the task is kept."""
         task = self.task(task_id)
-        if task.state is not TaskState.RUNNING:
+        # Propeller's own proplets say at once that a daemon is done, and go on running it.
+        may_run = task.start.daemon and task.state is TaskState.COMPLETED
+        if task.state is not TaskState.RUNNING and not may_run:
             raise Refusal(409, "the task is not running", where="task_id")
         stop = TaskStop(task_id, task.start.proplet_id)
         interrupted = replace(

@@ -21,9 +21,12 @@ from __future__ import annotations
 
 import collections
 import ctypes
+import decimal
 import hashlib
 import logging
+import math
 import os
+import re
 import struct
 import threading
 import time
@@ -55,6 +58,11 @@ _log = logging.getLogger(__name__)
 
 FALLBACKS: Final = ("_start", "main", "run")
 """What is called where no function has the task's name, the first that there is."""
+
+_FLOAT: Final = re.compile(
+    r"[-+]?(([0-9]+[.]?[0-9]*|[.][0-9]+)(e[-+]?[0-9]+)?|inf|infinity|nan)", re.IGNORECASE | re.ASCII
+)
+"""What a board takes for a float too: less than Python does."""
 
 _INITIALIZE: Final = "_initialize"  # of a reactor: to be called before anything else
 _KEPT_CODE: Final = 8  # compiled modules, as bytes
@@ -351,8 +359,8 @@ def _values(call: _Call, kinds: Sequence[str]) -> list[int | float]:
 def _value(text: str, kind: str) -> int | float:
     """An argument: integers signed or unsigned, as the caller likes."""
     try:
-        if kind in ("f32", "f64"):
-            return float(text)
+        if kind in ("f32", "f64") and _FLOAT.fullmatch(text):
+            return _nearest_f32(text) if kind == "f32" else float(text)
         if kind in ("i32", "i64"):
             bits, value = int(kind[1:]), int(text)
             if -(1 << (bits - 1)) <= value < 1 << bits:
@@ -362,6 +370,21 @@ def _value(text: str, kind: str) -> int | float:
     raise MessageError(
         Reason.BAD_FIELD, f"inputs holds {text[:40]!r}, which is no {kind}", field="inputs"
     )
+
+
+def _nearest_f32(text: str) -> float:
+    """The float32 nearest to a decimal.
+
+    By way of the nearest double it would be rounded twice. A double that is not exact is rounded to
+    odd instead, which keeps on which side of it the decimal lies (Boldo and Melquiond, "When double
+    rounding is odd", 2005).
+    """
+    double = float(text)
+    exact = decimal.Decimal(text)
+    if math.isfinite(double) and exact != double and not np.float64(double).view(np.uint64) & 1:
+        double = math.nextafter(double, math.inf if exact > double else -math.inf)
+    with np.errstate(over="ignore"):
+        return float(np.float32(double))
 
 
 def _as_text(value: Any, kind: str) -> str:

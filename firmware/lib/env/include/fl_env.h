@@ -31,6 +31,9 @@ void fl_env_clear(struct fl_env *env);
 /* Adds a variable. */
 enum fl_env_status fl_env_put(struct fl_env *env, const char *name, const char *value);
 
+/* Adds the variable "NAME=VALUE", in place of one of that name; without a '=' it is empty. */
+enum fl_env_status fl_env_set(struct fl_env *env, const char *variable);
+
 /* The value of `name`, or NULL. It points into `env`. */
 const char *fl_env_get(const struct fl_env *env, const char *name);
 

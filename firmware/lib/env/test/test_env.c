@@ -87,3 +87,32 @@ FL_TEST(env, giving_up_half_way_leaves_nothing)
     FL_CHECK_INT(env.count, 1);
     FL_CHECK_STRING(fl_env_get(&env, "B"), "x");
 }
+
+FL_TEST(env, a_variable_is_replaced)
+{
+    static struct fl_env env;
+    static char variable[FL_ENV_CAPACITY + 1];
+
+    fl_env_clear(&env);
+    FL_CHECK_INT(fl_env_set(&env, "A=1"), FL_ENV_OK);
+    FL_CHECK_INT(fl_env_set(&env, "B=two"), FL_ENV_OK);
+    FL_CHECK_INT(fl_env_set(&env, "A=longer"), FL_ENV_OK);
+    FL_CHECK_INT(fl_env_set(&env, "C"), FL_ENV_OK);
+    FL_CHECK_INT(env.count, 3);
+    FL_CHECK_INT(env.size, 18);
+    FL_CHECK_BYTES(env.text, "B=two\0A=longer\0C=", 18);
+    FL_CHECK_INT(fl_env_set(&env, "=x"), FL_ENV_BAD_NAME);
+    FL_CHECK_INT(fl_env_set(&env, ""), FL_ENV_BAD_NAME);
+    /* What is replaced makes room: to the last byte, and one more is refused and changes nothing.
+     */
+    memset(variable, 'v', sizeof(variable) - 1);
+    memcpy(variable, "A=", 2);
+    variable[FL_ENV_CAPACITY - 9] = '\0';
+    FL_CHECK_INT(fl_env_set(&env, variable), FL_ENV_FULL);
+    FL_CHECK_STRING(fl_env_get(&env, "A"), "longer");
+    variable[FL_ENV_CAPACITY - 10] = '\0';
+    FL_CHECK_INT(fl_env_set(&env, variable), FL_ENV_OK);
+    FL_CHECK_INT(env.size, FL_ENV_CAPACITY);
+    FL_CHECK_STRING(fl_env_get(&env, "C"), "");
+    FL_CHECK_INT(fl_env_set(&env, "D"), FL_ENV_FULL);
+}

@@ -16,6 +16,7 @@
 #ifndef FL_MESSAGE_H
 #define FL_MESSAGE_H
 
+#include "fl_args.h"
 #include "fl_base64.h"
 #include "fl_env.h"
 #include "fl_json.h"
@@ -56,9 +57,11 @@ struct fl_task_start {
     bool broadcast;                 /* for every proplet, whatever proplet_id says */
     /*
      * "inputs", numbers or strings without blanks, one blank between two: the arguments of the
-     * exported function "name", in a task of no round.
+     * exported function "name", or the last ones of a command, in a task of no round.
      */
     char inputs[FL_INPUTS_MAX + 1];
+    struct fl_args cli_args; /* strings without NUL, in a task of no round; numbers as text */
+    bool daemon;             /* it runs until it is stopped, in a task of no round */
     char image_url[FL_IMAGE_URL_MAX + 1];
     /*
      * From "image_sha256", else from an image_url "fl/images/{sha256}". Both, but different, is
@@ -83,8 +86,9 @@ struct fl_task_start {
     enum fl_stream_status file_status;
     uint32_t file_size_bytes; /* decoded */
     /*
-     * A field that asks for something this proplet cannot do ("encrypted", "latent", "cli_args",
-     * "daemon"), or NULL. False, null and empty values ask for nothing.
+     * A field that asks for something this proplet cannot do ("encrypted", "latent"; and
+     * "cli_args" and "daemon" without FL_ARGS_SUPPORTED), or NULL. False, null and empty values ask
+     * for nothing.
      */
     const char *unsupported;
     struct fl_env env; /* values must be strings without NUL */

@@ -104,6 +104,19 @@ static const char *signature_of(const char *key_id)
     return NULL;
 }
 
+/* A task's cli_args with a blank between two, as the host's test has them. */
+static const char *joined_args(void)
+{
+    static char joined[FL_ARGS_CAPACITY];
+    const struct fl_args *args = &read.start.cli_args;
+
+    memcpy(joined, args->text, sizeof(joined));
+    for (size_t i = 0; i + 1 < args->size; i++) {
+        joined[i] = joined[i] == '\0' ? ' ' : joined[i];
+    }
+    return joined;
+}
+
 /* The value of a field of the message that was decoded, as text. */
 static const char *field_value(const struct fixture *fixture, const char *name)
 {
@@ -117,6 +130,8 @@ static const char *field_value(const struct fixture *fixture, const char *name)
         {"task_start", "proplet_id", read.start.proplet_id},
         {"task_start", "image_url", read.start.image_url},
         {"task_start", "inputs", read.start.inputs},
+        {"task_start", "cli_args", joined_args()},
+        {"task_start", "daemon", read.start.daemon ? "true" : "false"},
         {"task_start", "broadcast", read.start.broadcast ? "true" : "false"},
         {"task_start", "unsupported", read.start.unsupported == NULL ? "" : read.start.unsupported},
         {"image_chunk", "app_name", read.chunks.app_name},
@@ -283,13 +298,12 @@ FL_TEST(message, what_this_proplet_cannot_do_is_named)
 {
     static const char *const asks[][2] = {
         {"\"encrypted\":true", "encrypted"},
-        {"\"daemon\":true", "daemon"},
         {"\"latent\":true", "latent"},
-        {"\"cli_args\":[\"--invoke\"]", "cli_args"},
-        {"\"cli_args\":\"x\"", "cli_args"},
-        {"\"daemon\":1", "daemon"},
+        {"\"latent\":1", "latent"},
+        {"\"encrypted\":[\"x\"]", "encrypted"},
         {"\"daemon\":false,\"encrypted\":false,\"inputs\":[],\"cli_args\":null", NULL},
-        {"\"daemon\":0,\"encrypted\":\"\",\"cli_args\":{}", NULL},
+        {"\"latent\":0,\"encrypted\":\"\",\"cli_args\":[]", NULL},
+        {"\"daemon\":true,\"cli_args\":[\"--invoke\"]", NULL},
     };
 
     for (size_t i = 0; i < sizeof(asks) / sizeof(asks[0]); i++) {
@@ -304,6 +318,21 @@ FL_TEST(message, what_this_proplet_cannot_do_is_named)
             FL_CHECK_STRING(read.start.unsupported, asks[i][1]);
         }
     }
+}
+
+FL_TEST(message, arguments_are_kept_whole_or_refused)
+{
+    char text[FL_ARGS_CAPACITY + 80] = "{\"id\":\"t-1\",\"image_url\":\"x\",\"cli_args\":[\"\",\"";
+    size_t used = strlen(text);
+
+    memset(text + used, 'x', FL_ARGS_CAPACITY - 2);
+    strcpy(text + used + FL_ARGS_CAPACITY - 2, "\"]}");
+    FL_CHECK_INT(decode_start(text, NULL), FL_MESSAGE_OK);
+    FL_CHECK_INT(read.start.cli_args.count, 2);
+    FL_CHECK_INT(read.start.cli_args.size, FL_ARGS_CAPACITY);
+    strcpy(text + used + FL_ARGS_CAPACITY - 2, "x\"]}");
+    FL_CHECK_INT(decode_start(text, NULL), FL_MESSAGE_TOO_LARGE);
+    FL_CHECK_STRING(fl_message_field(&decoder), "cli_args");
 }
 
 FL_TEST(message, a_file_larger_than_its_place_is_told_and_the_rest_is_read)

@@ -50,6 +50,17 @@ static void make_task(struct input *input, struct fl_task_start *task)
     if ((flags & 64u) != 0) {
         (void)fl_env_put(&task->env, "MODEL_URI", uris[next(input) % 4u]);
     }
+    task->daemon = (next(input) & 1u) != 0;
+    for (uint8_t left = next(input) % 4u; left > 0; left--) {
+        static const char *const args[] = {"--invoke", "--env=MODEL_URI=fl/x", "--env", "--",
+                                           "-x",       "ROUND_ID=r-1"};
+        const char *arg = args[next(input) % 6u];
+        size_t cursor = task->cli_args.size;
+
+        if (fl_args_append(&task->cli_args, &cursor, arg, strlen(arg))) {
+            fl_args_close(&task->cli_args, cursor);
+        }
+    }
 }
 
 static void check(const struct fl_proplet *proplet, const struct fl_actions *actions)

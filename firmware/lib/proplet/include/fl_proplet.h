@@ -12,6 +12,7 @@
  *                                                  failed, too late, stop, round closed -> REPORT
  *   RUN      the worker runs the module            ended -> REPORT
  *                                                  too long, stop, round closed -> STOP
+ *            a daemon, as long as it likes         ended -> REPORT, stop -> STOP
  *   STOP     the worker was told to stop           ended -> REPORT
  *                                                  not within the grace -> reset of the machine
  *   REPORT   the result waits for the broker, the  both settled -> IDLE, or IMAGE with the next
@@ -129,7 +130,7 @@ enum fl_action_kind {
     FL_DO_FETCH_IMAGE,     /* ticket, task, source; look in the cache first when it has a digest */
     FL_DO_FETCH_MODEL,     /* ticket, task: what it must be; text: its topic without prefix */
     FL_DO_CANCEL_FETCH,    /* whatever fetch is under way */
-    FL_DO_START_RUN,       /* ticket, task */
+    FL_DO_START_RUN,       /* ticket, task, command, with_model */
     FL_DO_STOP_RUN,        /* ticket; answer with FL_EVENT_RUN_ENDED */
     FL_DO_PUBLISH_UPDATE,  /* the output, as it is, to fl/rounds/{text}/updates/{own id} */
     FL_DO_PUBLISH_RESULT,  /* ticket, task_id, text: error or NULL, with_output */
@@ -149,7 +150,9 @@ struct fl_action {
     const char *text;
     const struct fl_task_start *task;
     enum fl_image_source source;
-    bool with_output; /* results are the module's output; else null */
+    bool with_output;                 /* results are the module's output; else null */
+    bool with_model;                  /* a model was fetched for it */
+    const struct fl_command *command; /* of a task of no round; NULL: of one, whose _start runs */
 };
 
 struct fl_actions {
@@ -168,6 +171,7 @@ struct fl_proplet {
     struct fl_task_start task;         /* under way, unless IDLE */
     char round_id[FL_ID_MAX + 1];      /* of its round; empty when it is part of none */
     bool update_lost;                  /* its update was never answered */
+    struct fl_command command;         /* while it runs, when it is part of none */
     char left_round_id[FL_ID_MAX + 1]; /* of the task that this event ended */
     bool has_next;
     struct fl_task_start next;

@@ -773,3 +773,156 @@ FL_TEST(proplet, no_order_of_events_breaks_it)
     }
     FL_CHECK(runs > 100);
 }
+
+/* commands and daemons */
+
+static void add_arg(const char *text)
+{
+    size_t cursor = task.cli_args.size;
+
+    FL_CHECK(fl_args_append(&task.cli_args, &cursor, text, strlen(text)));
+    fl_args_close(&task.cli_args, cursor);
+}
+
+FL_TEST(proplet, a_command_is_run_with_its_arguments)
+{
+    const struct fl_command *command;
+
+    begin();
+    make_task("t-1", NULL);
+    strcpy(task.name, "sum");
+    strcpy(task.inputs, "3 5");
+    add_arg("--invoke");
+    add_arg("add");
+    add_arg("--env=A=1");
+    add_arg("file");
+    step_task("image");
+    step(FL_EVENT_IMAGE_READY, "run");
+    command = actions.list[0].command;
+    FL_CHECK(command != NULL);
+    FL_CHECK_STRING(command->name, "sum");
+    FL_CHECK_STRING(command->function, "add");
+    FL_CHECK(command->nothing_else);
+    FL_CHECK_INT(command->args_count, 1);
+    FL_CHECK_STRING(command->args, "file");
+    FL_CHECK_STRING(command->inputs, "3 5");
+    FL_CHECK(!command->plain);
+    FL_CHECK(!command->daemon);
+    FL_CHECK(!actions.list[0].with_model);
+    FL_CHECK_STRING(fl_env_get(&actions.list[0].task->env, "A"), "1");
+    FL_CHECK(proplet.deadline_ms != INT64_MAX);
+}
+
+FL_TEST(proplet, a_task_without_a_name_has_one_for_its_module)
+{
+    begin();
+    make_task("t-1", NULL);
+    step_task("image");
+    step(FL_EVENT_IMAGE_READY, "run");
+    FL_CHECK_STRING(actions.list[0].command->name, "module");
+    FL_CHECK(actions.list[0].command->plain);
+}
+
+FL_TEST(proplet, an_option_that_is_unknown_is_the_tasks_error)
+{
+    begin();
+    make_task("t-1", NULL);
+    add_arg("--dir=/");
+    step_task("image");
+    step(FL_EVENT_IMAGE_READY, "result(cli_args: unknown option: --dir=/)");
+    FL_CHECK_INT(proplet.phase, FL_PHASE_REPORT);
+    step(FL_EVENT_RESULT_DELIVERED, "");
+    FL_CHECK_INT(proplet.phase, FL_PHASE_IDLE);
+}
+
+/* A variable that names a round or a model comes too late to make the task one of a round. */
+FL_TEST(proplet, options_make_no_round_of_a_task)
+{
+    begin();
+    make_task("t-1", NULL);
+    add_arg("--env=ROUND_ID=r-1");
+    add_arg("--env=MODEL_URI=fl/models/m");
+    step_task("image");
+    step(FL_EVENT_IMAGE_READY, "run");
+    FL_CHECK(actions.list[0].command != NULL);
+    FL_CHECK(!actions.list[0].with_model);
+    step_run_ended(FL_RUN_OK, 5, NULL, "result");
+    FL_CHECK(actions.list[0].with_output);
+}
+
+FL_TEST(proplet, a_rounds_task_is_run_as_ever)
+{
+    begin();
+    make_task("t-1", "r-1");
+    add_arg("--dir=/");
+    task.daemon = true;
+    step_task("watch(r-1) image");
+    step(FL_EVENT_IMAGE_READY, "model(fl/models/global_model_v0)");
+    step(FL_EVENT_MODEL_READY, "run");
+    FL_CHECK(actions.list[0].command == NULL);
+    FL_CHECK(actions.list[0].with_model);
+    FL_CHECK(proplet.deadline_ms != INT64_MAX);
+    event.text = "t-1";
+    step(FL_EVENT_TASK_STOP, "stop");
+    step_run_ended(FL_RUN_STOPPED, 5, NULL, "result(stopped: by the manager)");
+}
+
+static void begin_daemon(void)
+{
+    begin();
+    make_task("t-1", NULL);
+    task.daemon = true;
+    step_task("image");
+    step(FL_EVENT_IMAGE_READY, "run");
+    FL_CHECK(actions.list[0].command->daemon);
+}
+
+static void step_stop(const char *task_id, const char *expected)
+{
+    event.text = task_id;
+    step(FL_EVENT_TASK_STOP, expected);
+}
+
+FL_TEST(proplet, a_daemon_runs_until_it_is_stopped_and_that_is_a_good_end)
+{
+    begin_daemon();
+    wait_ms(100 * (int64_t)RUN_MS);
+    step(FL_EVENT_TICK, "alive");
+    step_stop("t-2", "");
+    step_stop("t-1", "stop");
+    step_stop("t-1", ""); /* again */
+    step_run_ended(FL_RUN_STOPPED, 5, "terminated", "result");
+    FL_CHECK(actions.list[0].with_output);
+    FL_CHECK(actions.list[0].text == NULL);
+    step(FL_EVENT_RESULT_DELIVERED, "");
+    FL_CHECK_INT(proplet.phase, FL_PHASE_IDLE);
+}
+
+FL_TEST(proplet, a_daemon_may_end_by_itself)
+{
+    begin_daemon();
+    step_run_ended(FL_RUN_OK, 5, NULL, "result");
+    FL_CHECK(actions.list[0].with_output);
+    begin_daemon();
+    step_run_ended(FL_RUN_TRAP, 0, "unreachable", "result(trap: unreachable)");
+    begin_daemon();
+    step_stop("t-1", "stop");
+    step_run_ended(FL_RUN_EXIT, 0, "status 3", "result(exit: status 3)");
+}
+
+FL_TEST(proplet, a_daemon_that_does_not_stop_is_beyond_help)
+{
+    begin_daemon();
+    step_stop("t-1", "stop");
+    wait_ms(GRACE_MS);
+    step(FL_EVENT_TICK, "reset(worker: it did not stop within 5000 ms)");
+}
+
+FL_TEST(proplet, a_daemon_that_has_not_begun_is_stopped_like_any_task)
+{
+    begin();
+    make_task("t-1", NULL);
+    task.daemon = true;
+    step_task("image");
+    step_stop("t-1", "cancel result(stopped: by the manager)");
+}

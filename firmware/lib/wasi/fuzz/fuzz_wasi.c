@@ -39,7 +39,7 @@ static uint64_t next64(struct input *input)
 static void call(struct fl_wasi *wasi, struct fl_wasi_memory memory, struct input *in)
 {
     uint32_t a[9];
-    uint32_t function = next(in) % 21u;
+    uint32_t function = next(in) % 22u;
     uint64_t wide = next64(in);
 
     for (size_t i = 0; i < sizeof(a) / sizeof(a[0]); i++) {
@@ -102,6 +102,9 @@ static void call(struct fl_wasi *wasi, struct fl_wasi_memory memory, struct inpu
             fl_wasi_proc_exit(wasi, a[1]);
         }
         break;
+    case 20:
+        (void)fl_wasi_poll_oneoff(wasi, memory, a[0], a[1], a[2], a[3]);
+        break;
     default:
         memory.base[a[0] % MEMORY_SIZE] = (uint8_t)a[1]; /* what a module does between calls */
         break;
@@ -117,6 +120,13 @@ static void log_line(void *user, const char *line, size_t size, bool last)
     }
 }
 
+/* Some sleeps are ended from outside. */
+static bool sleep_for(void *user, uint64_t nanoseconds)
+{
+    (void)user;
+    return nanoseconds % 8u != 7;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -124,11 +134,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct fl_wasi wasi;
     static struct fl_env env;
     static char file[] = "0123456789";
+    static const struct fl_command command = {
+        .name = "n", .args = "a\0", .args_size = 3, .args_count = 2, .inputs = "1 2"};
     struct input input = {data, size};
     struct fl_wasi_memory memory = {calloc(1, MEMORY_SIZE), MEMORY_SIZE};
     uint8_t *output = malloc(64);
     struct fl_wasi_config config = {
         .env = &env,
+        .command = size % 2 == 0 ? &command : NULL,
+        .endless_output = size % 3 == 0,
+        .sleep = sleep_for,
         .files = {{"model", 10, fl_wasi_read_memory, file}, {"m", 10, fl_wasi_read_memory, file}},
         .file_count = 2,
         .output = output,

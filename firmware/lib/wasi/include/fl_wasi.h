@@ -1,21 +1,23 @@
 /*
- * The part of WASI preview 1 that the client contract allows, over a bounded linear memory.
+ * The part of WASI preview 1 that the client contract allows, and sleeping, over a bounded linear
+ * memory.
  *
- * The module sees: its environment; no arguments; fd 0, always at its end; fd 1, captured up to a
- * limit; fd 2, handed on by lines; fd 3, the directory "/fl" with a few read-only files. Nothing
- * of the host is reachable but what the context holds.
+ * The module sees: its environment; a command's arguments; fd 0, always at its end; fd 1, captured
+ * up to a limit; fd 2, handed on by lines; fd 3, the directory "/fl" with a few read-only files.
+ * Nothing of the host is reachable but what the context holds.
  *
  * Every function takes the memory as it is at that moment (a module may grow it) and 32-bit module
  * addresses, checks each against the memory's size with no sum that can wrap, and returns a WASI
  * errno. A call that returns an error has changed nothing in the module's memory, except that a
  * read which failed in the middle may have filled part of its buffers.
  *
- * After fl_wasi_proc_exit() and after a write beyond the output limit, fl_wasi_ended() is true and
- * the runtime must not go back into the module.
+ * After fl_wasi_proc_exit(), after a write beyond the output limit and after a sleep that was ended
+ * from outside, fl_wasi_ended() is true and the runtime must not go back into the module.
  */
 #ifndef FL_WASI_H
 #define FL_WASI_H
 
+#include "fl_args.h"
 #include "fl_env.h"
 
 #include <stdbool.h>
@@ -28,6 +30,7 @@
 #define FL_WASI_LOG_CALL_MAX 4096 /* bytes of one write to stderr that reach the log */
 #define FL_WASI_LINE_MAX 159      /* bytes of a log line; a longer one comes in parts */
 #define FL_WASI_FIRST_FILE_FD 4u
+#define FL_WASI_SUBSCRIPTIONS_MAX 64 /* what one call may wait for */
 
 /* WASI's numbers. */
 enum fl_wasi_errno {
@@ -72,14 +75,22 @@ bool fl_wasi_read_memory(void *user, uint32_t offset, uint8_t *out, size_t size)
  */
 typedef void (*fl_wasi_log)(void *user, const char *line, size_t size, bool last);
 
+/* Waits so long. Returns false when the run was ended meanwhile. */
+typedef bool (*fl_wasi_sleep)(void *user, uint64_t nanoseconds);
+
 enum fl_wasi_end {
     FL_WASI_RUNNING,
     FL_WASI_EXITED,       /* proc_exit was called: exit_status */
     FL_WASI_OUTPUT_LIMIT, /* stdout would have outgrown its buffer */
+    FL_WASI_STOPPED,      /* while it slept */
 };
 
 struct fl_wasi_config {
-    const struct fl_env *env; /* outlives the context */
+    const struct fl_env *env;         /* outlives the context */
+    const struct fl_command *command; /* whose arguments it finds; NULL: there are none */
+    bool endless_output;              /* of stdout the end is kept: nothing outgrows the buffer */
+    fl_wasi_sleep sleep;              /* NULL: nothing is waited for */
+    void *sleep_user;
     struct fl_wasi_file files[FL_WASI_FILES_MAX];
     uint32_t file_count;
     uint8_t *output; /* where stdout goes; outlives the context */
@@ -116,8 +127,8 @@ void fl_wasi_finish(struct fl_wasi *wasi);
 bool fl_wasi_ended(const struct fl_wasi *wasi);
 
 /*
- * The functions, named as in wasi_snapshot_preview1, those and only those that the contract's list
- * of imports names. Arguments as there; `offset` of fd_seek is two's complement.
+ * The functions, named as in wasi_snapshot_preview1: those that the contract's list of imports
+ * names, and poll_oneoff. Arguments as there; `offset` of fd_seek is two's complement.
  */
 
 uint32_t fl_wasi_args_sizes_get(struct fl_wasi *wasi, struct fl_wasi_memory memory,
@@ -169,5 +180,13 @@ uint32_t fl_wasi_fd_filestat_get(struct fl_wasi *wasi, struct fl_wasi_memory mem
 
 /* Records the exit; the runtime must then leave the module. */
 void fl_wasi_proc_exit(struct fl_wasi *wasi, uint32_t status);
+
+/*
+ * Sleeps until the first of the clocks is due; streams always are. INVAL for none or more than
+ * FL_WASI_SUBSCRIPTIONS_MAX, and for a point in time, since there is no clock to tell it by.
+ */
+uint32_t fl_wasi_poll_oneoff(struct fl_wasi *wasi, struct fl_wasi_memory memory,
+                             uint32_t subscriptions, uint32_t events, uint32_t count,
+                             uint32_t count_out);
 
 #endif

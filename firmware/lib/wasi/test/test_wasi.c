@@ -586,3 +586,159 @@ FL_TEST(wasi, the_first_exit_counts)
     FL_CHECK_INT(wasi.end, FL_WASI_EXITED);
     FL_CHECK_INT(wasi.exit_status, 3);
 }
+
+/* a command */
+
+static const struct fl_command echo = {
+    .name = "echo", .args = "a b\0", .args_size = 5, .args_count = 2, .inputs = "3 -5"};
+
+FL_TEST(wasi, a_command_finds_its_arguments)
+{
+    begin();
+    wasi.config.command = &echo;
+    FL_CHECK_INT(fl_wasi_args_sizes_get(&wasi, memory, OUT, OUT + 4), FL_WASI_SUCCESS);
+    FL_CHECK_INT(load(OUT), 5);
+    FL_CHECK_INT(load(OUT + 4), 15);
+    FL_CHECK_INT(fl_wasi_args_get(&wasi, memory, IOVS, BUFFER), FL_WASI_SUCCESS);
+    FL_CHECK_BYTES(bytes + BUFFER, "echo\0a b\0\0003\0-5\0\xAA", 16);
+    FL_CHECK_INT(load(IOVS), BUFFER);
+    FL_CHECK_INT(load(IOVS + 4), BUFFER + 5);
+    FL_CHECK_INT(load(IOVS + 8), BUFFER + 9);
+    FL_CHECK_INT(load(IOVS + 12), BUFFER + 10);
+    FL_CHECK_INT(load(IOVS + 16), BUFFER + 12);
+    FL_CHECK_INT(load(IOVS + 20), 0xAAAAAAAA);
+}
+
+FL_TEST(wasi, arguments_may_end_where_the_memory_ends)
+{
+    begin();
+    wasi.config.command = &echo;
+    FL_CHECK_INT(fl_wasi_args_get(&wasi, memory, END - 20, OUT), FL_WASI_SUCCESS);
+    FL_CHECK_INT(fl_wasi_args_get(&wasi, memory, OUT, END - 15), FL_WASI_SUCCESS);
+    FL_CHECK_INT(fl_wasi_args_get(&wasi, memory, END - 15, END - 15), FL_WASI_FAULT);
+    FL_CHECK_INT(fl_wasi_args_get(&wasi, memory, END - 19, OUT), FL_WASI_FAULT);
+    FL_CHECK_INT(fl_wasi_args_get(&wasi, memory, OUT, END - 14), FL_WASI_FAULT);
+    FL_CHECK_INT(fl_wasi_args_get(&wasi, memory, OUT, UINT32_MAX), FL_WASI_FAULT);
+    FL_CHECK_INT(fl_wasi_args_sizes_get(&wasi, memory, END - 3, OUT), FL_WASI_FAULT);
+}
+
+FL_TEST(wasi, of_endless_output_the_end_is_kept)
+{
+    begin();
+    wasi.config.endless_output = true;
+    FL_CHECK_INT(write_text(1, "0123456789abcdef0123456789"), FL_WASI_SUCCESS);
+    FL_CHECK_INT(wasi.output_size_bytes, 26);
+    FL_CHECK_INT(write_text(1, "ABCDEFGH"), FL_WASI_SUCCESS);
+    FL_CHECK_INT(load(OUT), 8);
+    FL_CHECK_INT(wasi.output_size_bytes, sizeof(output));
+    FL_CHECK_BYTES(output, "23456789abcdef0123456789ABCDEFGH", sizeof(output));
+    FL_CHECK_INT(write_text(1, "0123456789abcdefghijklmnopqrstuvwxyz"), FL_WASI_SUCCESS);
+    FL_CHECK_INT(load(OUT), 36);
+    FL_CHECK_BYTES(output, "456789abcdefghijklmnopqrstuvwxyz", sizeof(output));
+    FL_CHECK(!fl_wasi_ended(&wasi));
+}
+
+/* sleeping */
+
+static uint64_t slept;
+static bool woken; /* from outside */
+
+static bool sleep_for(void *user, uint64_t nanoseconds)
+{
+    FL_CHECK(user == &slept);
+    slept = nanoseconds;
+    return !woken;
+}
+
+static void begin_sleeping(void)
+{
+    begin();
+    wasi.config.sleep = sleep_for;
+    wasi.config.sleep_user = &slept;
+    slept = 1;
+    woken = false;
+}
+
+/* A subscription at BUFFER: `kind` 0 is a clock. */
+static void subscribe(uint32_t index, uint32_t user, uint32_t kind, uint64_t timeout)
+{
+    uint32_t at = BUFFER + 48 * index;
+
+    memset(bytes + at, 0, 48);
+    store(at, user);
+    store(at + 8, kind);
+    store(at + 16, 1); /* the monotonic clock */
+    store(at + 24, (uint32_t)timeout);
+    store(at + 28, (uint32_t)(timeout >> 32));
+}
+
+#define EVENTS 1024u
+
+static uint32_t poll(uint32_t count)
+{
+    return fl_wasi_poll_oneoff(&wasi, memory, BUFFER, EVENTS, count, OUT);
+}
+
+FL_TEST(wasi, a_sleep_lasts_until_the_first_clock)
+{
+    begin_sleeping();
+    subscribe(0, 7, 0, 9000000000u);
+    subscribe(1, 8, 0, 5000000000u);
+    subscribe(2, 9, 0, 5000000000u);
+    FL_CHECK_INT(poll(3), FL_WASI_SUCCESS);
+    FL_CHECK_INT(slept, 5000000000);
+    FL_CHECK_INT(load(OUT), 2);
+    FL_CHECK_INT(load(EVENTS), 8);
+    FL_CHECK_INT(load(EVENTS + 8), 0); /* no error, a clock */
+    FL_CHECK_INT(load(EVENTS + 32), 9);
+    FL_CHECK_INT(load(EVENTS + 64), 0xAAAAAAAA);
+}
+
+FL_TEST(wasi, a_stream_is_always_ready)
+{
+    begin_sleeping();
+    subscribe(0, 7, 0, 1000);
+    subscribe(1, 8, 2, 0);
+    FL_CHECK_INT(poll(2), FL_WASI_SUCCESS);
+    FL_CHECK_INT(slept, 0);
+    FL_CHECK_INT(load(OUT), 1);
+    FL_CHECK_INT(load(EVENTS), 8);
+    FL_CHECK_INT(bytes[EVENTS + 10], 2);
+}
+
+FL_TEST(wasi, events_may_lie_where_the_subscriptions_do)
+{
+    begin_sleeping();
+    subscribe(0, 7, 0, 5);
+    subscribe(1, 8, 0, 5);
+    FL_CHECK_INT(fl_wasi_poll_oneoff(&wasi, memory, BUFFER, BUFFER + 20, 2, OUT), FL_WASI_SUCCESS);
+    FL_CHECK_INT(load(OUT), 2);
+    FL_CHECK_INT(load(BUFFER + 20), 7);
+    FL_CHECK_INT(load(BUFFER + 52), 8);
+}
+
+FL_TEST(wasi, a_sleep_that_is_ended_from_outside_ends_the_run)
+{
+    begin_sleeping();
+    woken = true;
+    subscribe(0, 7, 0, 5);
+    (void)poll(1);
+    FL_CHECK(fl_wasi_ended(&wasi));
+    FL_CHECK_INT(wasi.end, FL_WASI_STOPPED);
+    FL_CHECK_INT(load(EVENTS), 0xAAAAAAAA);
+}
+
+FL_TEST(wasi, what_cannot_be_waited_for)
+{
+    begin_sleeping();
+    subscribe(0, 7, 0, 5);
+    FL_CHECK_INT(poll(0), FL_WASI_INVAL);
+    FL_CHECK_INT(poll(FL_WASI_SUBSCRIPTIONS_MAX + 1), FL_WASI_INVAL);
+    FL_CHECK_INT(fl_wasi_poll_oneoff(&wasi, memory, END - 47, EVENTS, 1, OUT), FL_WASI_FAULT);
+    FL_CHECK_INT(fl_wasi_poll_oneoff(&wasi, memory, BUFFER, END - 31, 1, OUT), FL_WASI_FAULT);
+    FL_CHECK_INT(fl_wasi_poll_oneoff(&wasi, memory, BUFFER, EVENTS, 1, END - 3), FL_WASI_FAULT);
+    bytes[BUFFER + 40] = 1; /* a point in time */
+    FL_CHECK_INT(poll(1), FL_WASI_INVAL);
+    FL_CHECK_INT(slept, 1);
+    FL_CHECK_INT(load(OUT), 0xAAAAAAAA);
+}
