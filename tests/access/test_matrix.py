@@ -19,6 +19,7 @@ DIGEST = "0" * 64
 # topic | who may write there | who may read there
 MATRIX = f"""
 fl/rounds/start | operator gateway experiments dashboard | manager coordinator gateway dashboard
+fl/rounds/r.1/stop | operator dashboard | coordinator
 fl/rounds/r.1/updates/p.1 | p.1 gateway | manager
 fl/rounds/r.1/updates/p-2 | p-2 gateway | manager
 fml/updates | manager | coordinator
@@ -27,8 +28,8 @@ fl/rounds/r.1/acks/p-2 | coordinator manager | p-2 gateway dashboard
 fl/rounds/r.1/status | coordinator | WATCHERS
 fl/rounds/r.1/complete | coordinator | WATCHERS p.1 p-2
 fl/rounds/r.1/launch | manager | operator observer gateway dashboard
-fl/experiments/start | operator | experiments
-fl/experiments/x.1/command | operator | experiments
+fl/experiments/start | operator dashboard | experiments
+fl/experiments/x.1/command | operator dashboard | experiments
 fl/experiments/x.1/status | experiments | operator observer gateway dashboard
 fl/models/publish | coordinator publisher gateway | MODELS
 fl/models/global_model_v7 | model-server | MODELS

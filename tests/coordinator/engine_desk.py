@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from propeller_fl.config import CoordinatorConfig
 from propeller_fl.coordinator import Ack, Engine, Outgoing, Publish, Subscribe, Tell
+from propeller_fl.errors import StoreError
 from propeller_fl.link import Incoming
 from propeller_fl.store import RoundStore
 from propeller_fl.wire import Topics
@@ -37,6 +38,18 @@ def update(proplet_id: str, round_id: str = "r-1", **changes: Any) -> dict[str, 
         "metrics": {"loss": 1.0},
         "update": {"w": [1.0, 2.0, 3.0], "b": -1.0},
     } | changes
+
+
+class FailsOnce(RoundStore):
+    """Fails at what was asked for last in the next transaction."""
+
+    fails = False
+
+    def settle(self, owed_ids: Iterable[int]) -> None:
+        super().settle(owed_ids)
+        if self.fails:
+            self.fails = False
+            raise StoreError("the disk is full")
 
 
 class Desk:

@@ -146,6 +146,33 @@ def test_the_deadline_with_too_few_updates_keeps_the_old_model(
     assert peer.heard("fl/models/publish") == []
 
 
+def test_a_round_is_stopped_also_by_what_is_asked_while_the_coordinator_is_down(
+    broker: RunningBroker, peer: Peer, tmp_path: Path
+) -> None:
+    why = "stopped by operator: the data are wrong"
+    stops = {
+        round_id: {"round_id": round_id, "reason": "the data are wrong"}
+        for round_id in ("r-1", "r-2")
+    }
+    with coordinator(broker, tmp_path):
+        for round_id in stops:
+            open_round(peer, round_id=round_id)
+        peer.publish("fml/updates", update("proplet-1"))
+        acked(peer, "proplet-1", "accepted")
+        peer.publish("fl/rounds/r-1/stop", stops["r-1"])
+        complete = peer.wait_for("fl/rounds/r-1/complete")
+    peer.publish("fl/rounds/r-2/stop", stops["r-2"])
+    with coordinator(broker, tmp_path):
+        later = peer.wait_for("fl/rounds/r-2/complete", timeout_s=30)
+        peer.publish("fml/updates", update("proplet-2"))
+        refused = acked(peer, "proplet-2", "refused")
+    assert (complete["status"], complete["detail"], complete["num_updates"]) == ("failed", why, 1)
+    assert complete["model_topic"] == "fl/models/global_model_v0"
+    assert (later["status"], later["detail"]) == ("failed", why)
+    assert refused["reason"] == "round_closed"
+    assert peer.heard("fl/models/publish") == []
+
+
 REFUSED = {
     "not_participant": update("stranger"),
     "stale_base_model": update("proplet-1", base_model_uri="fl/models/global_model_v7"),
@@ -335,9 +362,12 @@ def test_a_store_that_fails_for_a_while_loses_nothing(
         outside.execute(FULL.format(table=table))
         peer.subscribe("fl/rounds/r-1/complete", "fl/models/publish")
         peer.publish("fl/rounds/start", start(k_of_n=2))
+        # nats-server keeps no order between topics, and an update must not come before its round
+        came = "the store failed" if table == "rounds" else "round opened"
+        wait_until(lambda: logged(came), 30, "the start has come")
         peer.publish("fml/updates", update("proplet-1", 1.0))
         peer.publish("fml/updates", update("proplet-2", 3.0))
-        wait_until(lambda: logged("the store failed"), 15, "the store has failed")
+        wait_until(lambda: logged("the store failed"), 30, "the store has failed")
         assert peer.heard("fl/rounds/r-1/complete") == []
         outside.execute("DROP TRIGGER full")
         outside.close()

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import sqlite3
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -24,19 +23,7 @@ from propeller_fl.errors import StoreError
 from propeller_fl.rounds import UpdateFacts
 from propeller_fl.store import RoundStore
 from propeller_fl.wire import Tensor
-from tests.coordinator.engine_desk import V0, Desk, start, update
-
-
-class FailsOnce(RoundStore):
-    """Fails at what was asked for last in the next transaction."""
-
-    fails = False
-
-    def settle(self, owed_ids: Iterable[int]) -> None:
-        super().settle(owed_ids)
-        if self.fails:
-            self.fails = False
-            raise StoreError("the disk is full")
+from tests.coordinator.engine_desk import V0, Desk, FailsOnce, start, update
 
 
 @pytest.fixture

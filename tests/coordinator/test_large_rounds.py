@@ -159,3 +159,43 @@ def test_without_a_place_for_files_none_is_trained() -> None:
     desk.send((BASE, FILE.encode()))
     desk.start(start())
     assert json.loads(desk.retained["fl/rounds/r-1/status"])["reason"] == "too_large"
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_round_that_is_stopped_leaves_no_file(desk: LargeDesk, killed: bool) -> None:
+    stop = ("fl/rounds/r-1/stop", {"round_id": "r-1"})
+    desk.start(start(k_of_n=2))
+    desk.update(offer("a"), offer("b"))
+    collected(desk)
+    desk.send(stop)
+    if killed:
+        desk.restart()
+        desk.send(stop)
+        assert desk.wanted(Collect) == []
+    else:
+        assert acks(desk, "a") == [("refused", "round_closed")]
+        assert Discard("r-1") in desk.said
+    [complete] = desk.heard("fl/rounds/r-1/complete")[:1]
+    assert (complete["status"], complete["num_updates"]) == ("failed", 1)
+    assert desk.count("update_files") == desk.count("model_files") == 0
+
+
+def test_a_round_that_is_stopped_while_its_model_is_made_has_none(desk: LargeDesk) -> None:
+    desk.start(start())
+    desk.update(offer("a"))
+    collected(desk)
+    assert desk.wanted(MakeModel)
+    desk.send(("fl/rounds/r-1/stop", {"round_id": "r-1"}))
+    assert DropModel("r-1") in desk.said
+    desk.engine.model_ended("r-1", FILE, "")  # its maker had not heard
+    desk.send()
+    [complete] = desk.heard("fl/rounds/r-1/complete")
+    assert (complete["status"], complete["model_version"]) == ("failed", 0)
+    assert desk.heard("fl/models/publish") == []
+    assert desk.wanted(ServeModel) == []
+    desk.start(start("r-2"))  # the next one is none the worse for it
+    desk.update(offer("a").replace(b"r-1", b"r-2"))
+    collected(desk)
+    desk.engine.model_ended("r-2", FILE, "")
+    desk.send()
+    assert desk.heard("fl/rounds/r-2/complete")[0]["model_version"] == 1

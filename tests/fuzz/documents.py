@@ -35,6 +35,7 @@ from propeller_fl.wire import (
     RoundComplete,
     RoundStart,
     RoundStatus,
+    RoundStop,
     TaskResult,
     TaskStart,
     TaskStop,
@@ -421,6 +422,7 @@ _SAMPLES: Final[dict[type[_Message], _Message]] = {
             b'"schedule":{"lr":{"factor":0.5,"every":2,"limit":0.1},"epochs":{"steps":[[2,1]]}},'
             b'"stop":{"rounds":9,"metric":"loss","goal":"min","target":0.1,"patience":2}}'
         ),
+        RoundStop("r-1", "the data are wrong"),
         ExperimentCommand("x", Command.PAUSE),
         ExperimentStatus(
             "x",

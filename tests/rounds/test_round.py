@@ -23,6 +23,7 @@ from propeller_fl.rounds import (
     RecordRefusal,
     Round,
     ShowStatus,
+    Stopped,
     UpdateArrived,
     UpdateFacts,
     UpdateUnreadable,
@@ -204,6 +205,30 @@ def test_an_aggregating_round_asks_again_after_a_restart() -> None:
     assert resume(opened()).effects == (ShowStatus(),)
 
 
+# --- stopped
+
+
+@pytest.mark.parametrize(
+    "round_",
+    [opened(), after(opened(), UpdateArrived(update("a"))), aggregating()],
+    ids=["open", "open-with-an-update", "aggregating"],
+)
+def test_a_round_that_is_stopped_fails_at_once_without_a_model(round_: Round) -> None:
+    now, effects = _step(round_, Stopped("stopped by operator: wrong data"))
+    assert now.phase is Phase.FAILED
+    assert now.accepted == round_.accepted
+    close = Close(Outcome.FAILED, None, "stopped by operator: wrong data")
+    assert effects == (close, ShowStatus())
+    for event in (Stopped("again"), ModelMade(1), ClockTicked(9e9)):
+        assert _step(now, event) == (now, ())
+    assert resume(now).effects == (ShowStatus(),)
+
+
+def test_a_stop_after_the_end_changes_nothing() -> None:
+    for ended in (complete(), failed()):
+        assert _step(ended, Stopped("too late")) == (ended, ())
+
+
 # --- ended
 
 
@@ -255,6 +280,7 @@ EVENTS = st.one_of(
     st.just(UpdateUnreadable("a", "sha", "undecodable", "")),
     st.builds(ModelMade, st.just(1)),
     st.just(AggregationFailed("no mean")),
+    st.just(Stopped("stopped")),
 )
 
 
@@ -279,10 +305,13 @@ def test_whatever_happens_no_promise_is_broken(
                     aggregated += 1
                     assert set(proplet_ids) == set(kept), "what goes in is what was kept"
                     assert len(kept) >= round_.opening.start.min_updates
-                case Close():
+                case Close(outcome, version):
                     closed += 1
+                    assert (version is None) == (outcome is Outcome.FAILED)
+                    assert not isinstance(event, Stopped) or outcome is Outcome.FAILED
         assert {name: receipt.sha256 for name, receipt in round_.accepted.items()} == kept
         assert not before.phase.closed or round_ is before
+        assert not isinstance(event, Stopped) or round_.phase.closed
     assert aggregated <= 1
     assert closed == round_.phase.closed
 

@@ -44,6 +44,7 @@ from propeller_fl.wire import (
     RoundComplete,
     RoundStart,
     RoundStatus,
+    RoundStop,
     Schedule,
     Selection,
     StopRules,
@@ -232,6 +233,7 @@ MESSAGES: Mapping[str, st.SearchStrategy[Any]] = {
         counts, counters, st.floats(0, 1e11), st.one_of(st.just(""), digests), several, texts,
         texts,
     ),
+    "round-stop": st.builds(RoundStop, ids, texts),
     "round-complete": st.builds(
         RoundComplete, ids, st.sampled_from(Outcome), st.integers(0, 10**18 - 1), texts, counts,
         st.integers(0, 2**62), texts, st.integers(0, 2**62), st.one_of(st.just(""), digests),

@@ -19,6 +19,8 @@ def test_what_is_built_is_parsed_back(prefix: str, round_id: str, proplet_id: st
     assert topics.parse_update(topics.update(*ids)) == ids
     assert topics.parse_ack(topics.ack(*ids)) == ids
     assert topics.parse_update(topics.ack(*ids)) is None
+    assert topics.parse_round_stop(topics.round_stop(round_id)) == round_id
+    assert topics.parse_round_stop(topics.status(round_id)) is None
 
 
 @given(st.integers(0, 10**18 - 1))

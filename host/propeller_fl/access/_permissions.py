@@ -24,11 +24,11 @@ class AccessRole(StrEnum):
     MANAGER = "manager"
     COORDINATOR = "coordinator"
     MODEL_SERVER = "model-server"
-    OPERATOR = "operator"  # starts rounds and watches them
+    OPERATOR = "operator"  # starts and stops rounds and watches them
     PUBLISHER = "publisher"  # puts models by hand (`propeller-fl model put`)
     EXPERIMENTS = "experiments"  # starts rounds, as operators have asked it to
     GATEWAY = "gateway"  # the HTTP face: whoever shows its token may do what this may
-    DASHBOARD = "dashboard"  # the page: reads what it shows, starts rounds for who may
+    DASHBOARD = "dashboard"  # the page: reads what it shows, starts and stops things for who may
     OBSERVER = "observer"  # reads rounds and models, and writes nothing
     PROPLET = "proplet"
 
@@ -86,6 +86,7 @@ def grants_of(
                 ),
                 subscribe=(
                     topics.round_start,
+                    topics.any_round_stop,
                     topics.forwarded_updates,
                     topics.any_model,
                     topics.any_part,
@@ -102,6 +103,7 @@ def grants_of(
             return Grants(
                 publish=(
                     topics.round_start,
+                    topics.any_round_stop,
                     topics.experiment_start,
                     topics.any_experiment_command,
                     topics.parts_wanted,
@@ -120,7 +122,12 @@ def grants_of(
             return _gateway(topics, shared_topics)
         case AccessRole.DASHBOARD:
             return Grants(
-                publish=(topics.round_start,),
+                publish=(
+                    topics.round_start,
+                    topics.any_round_stop,
+                    topics.experiment_start,
+                    topics.any_experiment_command,
+                ),
                 subscribe=(
                     *_reads(topics),
                     topics.round_start,

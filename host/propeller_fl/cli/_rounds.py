@@ -35,6 +35,7 @@ from propeller_fl.wire import (
     RoundComplete,
     RoundStart,
     RoundStatus,
+    RoundStop,
     UpdateFormat,
 )
 
@@ -43,7 +44,7 @@ _WATCH_MARGIN_S = 30.0  # past the deadline, for aggregation and the way here
 
 @click.group("round")
 def group() -> None:
-    """Start, watch and look into rounds."""
+    """Start, stop, watch and look into rounds."""
 
 
 @group.command()
@@ -143,6 +144,31 @@ def watch(context: Context, round_id: str, timeout_s: float, as_json: bool) -> N
         _follow(operator, round_id, timeout_s, as_json)
 
 
+@group.command()
+@click.argument("round_id")
+@click.option("--reason", default="", help="Why; it is kept with the round.")
+@as_json
+@pass_context
+@fails_clearly
+def stop(context: Context, round_id: str, reason: str, as_json: bool) -> None:
+    """End a round now: no model is made of it, and its proplets stop. Again is harmless.
+
+    Status 0 when it is not under way any more, whether this or something else has ended it.
+    """
+    message = RoundStop.decode(RoundStop(round_id, reason).encode())  # says what is wrong with it
+    with context.operator() as operator:
+        status = operator.stop_round(message.round_id, message.reason)
+    if status.phase is Phase.REFUSED:
+        raise RequestError(
+            f"there is no round {round_id}: {status.detail}",
+            hint="`propeller-fl round list` shows those there are",
+        )
+    if as_json:
+        click.echo(status.encode())
+    else:
+        click.echo(printable(f"{status.phase}: {status.detail}" if status.detail else status.phase))
+
+
 @group.command("list")
 @click.option("--limit", default=20, show_default=True)
 @as_json
@@ -230,6 +256,10 @@ def strategies(as_json: bool) -> None:
 
 
 def _unknown(round_id: str, known: KnownRound | None) -> RequestError:
+    if known is not None and known.phase is Phase.REFUSED:
+        return RequestError(
+            f"round {round_id} was stopped before it was opened", hint="choose another round_id"
+        )
     if known is not None:
         return RequestError(
             f"round {round_id} is {known.phase}, and its record is gone",

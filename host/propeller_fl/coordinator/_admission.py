@@ -54,6 +54,8 @@ def judge(
 
     ``room`` is what there is for the files of updates."""
     known = store.known_round(start.round_id)
+    if known is not None and known.phase is Phase.REFUSED:
+        return Refused(Reason.STOPPED, stopped_before(start.round_id))
     if known is not None:
         if known.start_sha256 == start_sha256:
             return AlreadyKnown(known.phase if known.pruned else None)
@@ -84,6 +86,11 @@ def judge(
         return Refused(Reason.BAD_FIELD, str(err))
     sha256 = hashlib.sha256(body).hexdigest()
     return Admitted(Opening(start, now_s, shapes, sha256, manifest is not None))
+
+
+def stopped_before(round_id: str) -> str:
+    """Why no round is ever opened under an id that was stopped while it was nobody's."""
+    return f"round {round_id} was stopped before it was opened; choose a new round_id"
 
 
 def check_strategy(start: RoundStart) -> None:

@@ -81,7 +81,8 @@ class Coordinator:
         if self._files is not None:
             rounds = self._store.load_open_rounds()
             self._files.start(self._store.files, [r.opening.start.round_id for r in rounds])
-        for topic in (self._topics.round_start, self._topics.forwarded_updates):
+        topics = self._topics
+        for topic in (topics.round_start, topics.any_round_stop, topics.forwarded_updates):
             self._link.subscribe(topic, self._inbox.put)
         self._link.subscribe(self._topics.any_model, self._inbox.put, qos=0)  # all are retained
         self._link.on_up = self._on_up

@@ -42,6 +42,7 @@ from propeller_fl.rounds import (
     RecordRefusal,
     Round,
     ShowStatus,
+    Stopped,
     UpdateArrived,
     UpdateFacts,
     UpdateOffered,
@@ -58,6 +59,7 @@ from propeller_fl.wire import (
     Outcome,
     Phase,
     Reason,
+    RoundStop,
     Tensors,
     Topics,
     Update,
@@ -128,8 +130,10 @@ class Engine:
         self._large.file_ended(round_id, proplet_id, sha256, reason, detail)
 
     def model_ended(self, round_id: str, manifest: Manifest | None, detail: str) -> None:
-        """A model was made of a round's files, or why there is none."""
-        self._large.model_ended(round_id, manifest, detail)
+        """A model was made of a round's files, or why there is none. That of a round that was
+        stopped meanwhile is of no use."""
+        if round_id in self._rounds:
+            self._large.model_ended(round_id, manifest, detail)
 
     def broker_returned(self) -> None:
         """There is a connection. The broker may have forgotten what it retained: where the open
@@ -233,7 +237,9 @@ class Engine:
             if incoming.topic == self._topics.forwarded_updates:
                 sender = incoming.properties.get(SENDER_PROPERTY, "")
                 self._on_update(incoming.payload, sender, now_s)
-            elif incoming.topic != self._topics.model_publish:
+            elif incoming.topic == self._topics.model_publish:
+                pass  # what we offer the model server ourselves
+            elif not self._on_stop(incoming, now_s):
                 self._on_model(self._topics.relative(incoming.topic) or "", incoming.payload)
             self._voice.acknowledge_message(incoming)
         for round_id, event in self._large.events():
@@ -270,6 +276,26 @@ class Engine:
         return [*said, Ack(incoming)]
 
     # --- messages
+
+    def _on_stop(self, incoming: Incoming, now_s: float) -> bool:
+        """Whether it was asked to stop a round. Where that changes nothing, how the round stands is
+        said again, for whoever asked."""
+        try:
+            round_id = self._topics.parse_round_stop(incoming.topic)
+            if round_id is None:
+                return False
+            stop = RoundStop.received(round_id, incoming.payload)
+        except MessageError as err:
+            _log.warning("%s ignored: %s", incoming.topic, err)
+            return True
+        round_ = self._find(round_id)
+        if round_ is None:
+            self._starts.stopped(round_id)
+        elif round_.phase.closed:
+            self._voice.show(round_id)
+        else:
+            self._happen(round_id, Stopped(stop.detail), now_s)
+        return True
 
     def _on_model(self, uri: str, payload: bytes) -> None:
         try:

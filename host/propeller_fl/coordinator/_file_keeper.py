@@ -85,6 +85,7 @@ class FileKeeper:
         self._collecting = Collecting(large.max_updates_bytes)
         self._cancels: dict[Key, threading.Event] = {}
         self._making: set[str] = set()
+        self._unwanted: set[str] = set()  # … of rounds that were stopped meanwhile
         self._to_remove: list[Discard] = []
         self._places: dict[str, PartPlace] = {}
         self._served: dict[str, Manifest] = {}  # by round
@@ -132,6 +133,8 @@ class FileKeeper:
             case ServeModel(round_id, manifest):
                 self._served[round_id] = manifest
                 self._places.update(places_of(manifest, self._files.model(round_id)))
+            case DropModel(round_id) if round_id in self._making:
+                self._unwanted.add(round_id)  # it goes when its maker has ended
             case DropModel(round_id):
                 self._drop_model(round_id)
         self._go_on()
@@ -145,7 +148,7 @@ class FileKeeper:
             except queue.Empty:
                 break
             if isinstance(ended, ModelEnded):
-                self._making.discard(ended.round_id)
+                self._made_ended(ended.round_id)
                 found.append(ended)
                 continue
             self._cancels.pop(ended.job.key, None)
@@ -155,11 +158,18 @@ class FileKeeper:
         self._go_on()
         return found
 
+    def _made_ended(self, round_id: str) -> None:
+        self._making.discard(round_id)
+        if round_id in self._unwanted:
+            self._unwanted.discard(round_id)
+            self._drop_model(round_id)
+
     def _go_on(self) -> None:
         """Remove what is not in use any more, and begin what there is room for."""
         waiting, self._to_remove = self._to_remove, []
         for discard in waiting:
-            if self._collecting.is_running(discard.round_id, discard.proplet_id):
+            round_id, proplet_id = discard.round_id, discard.proplet_id
+            if round_id in self._making or self._collecting.is_running(round_id, proplet_id):
                 self._to_remove.append(discard)
             else:
                 self._remove(discard)
@@ -236,7 +246,7 @@ class FileKeeper:
     def _made(self, round_: Round) -> ModelEnded | None:
         round_id = round_.opening.start.round_id
         trouble = Trouble()
-        while not self._closing.is_set():
+        while not self._closing.is_set() and round_id not in self._unwanted:
             try:
                 path, manifest = model_of_files(round_, self._files, self._large.part_bytes)
                 self._files.finish(path)
@@ -251,4 +261,4 @@ class FileKeeper:
             except Exception as err:
                 _log.exception("the model cannot be made", extra={"round_id": round_id})
                 return ModelEnded(round_id, None, f"the model cannot be made: {err!r}")
-        return None
+        return None if self._closing.is_set() else ModelEnded(round_id, None, "it is not wanted")

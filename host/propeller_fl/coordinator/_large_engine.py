@@ -148,7 +148,9 @@ class LargeWork:
         """It has ended: its files go, and the model server is to get the new model."""
         self._store.files.drop_round(round_id)
         self._voice.have_done(Discard(round_id))
-        if made is not None:
+        if made is None:  # one may be made at this moment, of a round that is stopped
+            self._voice.have_done(DropModel(round_id))
+        else:
             self._store.files.put_model(made.uri, round_id, made.body)
             manifest = Manifest.decode(made.body)
             assert manifest is not None  # as it was made

@@ -86,7 +86,8 @@ class ServeModel:
 
 @dataclass(frozen=True, slots=True)
 class DropModel:
-    """The model server has this round's model: its file is not needed any more."""
+    """The model server has this round's model, or there is to be none: a file is not needed any
+    more, nor one that is being made."""
 
     round_id: str
 

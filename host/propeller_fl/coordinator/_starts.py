@@ -14,6 +14,7 @@ from propeller_fl.coordinator._admission import (
     ModelUnknown,
     Refused,
     judge,
+    stopped_before,
 )
 from propeller_fl.coordinator._large_rounds import LargeRoom
 from propeller_fl.coordinator._voice import Voice
@@ -22,7 +23,7 @@ from propeller_fl.link import Incoming
 from propeller_fl.observe import RoundOpened
 from propeller_fl.rounds import Round
 from propeller_fl.store import RoundStore
-from propeller_fl.wire import Reason, RoundStart, check_id, decode_document
+from propeller_fl.wire import Phase, Reason, RoundStart, check_id, decode_document
 
 _log = logging.getLogger(__name__)
 
@@ -98,6 +99,25 @@ class Starts:
         else:  # asked for once more: the one we hold will do
             self._voice.acknowledge_message(incoming)
 
+    def stopped(self, round_id: str) -> None:
+        """A round is to be stopped that is not kept. If it never was, it never will be: what waits
+        under its id is refused, and so is what may still come."""
+        known = self._store.known_round(round_id)
+        if known is not None and known.phase is not Phase.REFUSED:
+            self._voice.recall_round(round_id, known.start_sha256, known.phase)
+            return
+        if known is None and not self._store.remember_stopped(round_id):
+            detail = f"no round {round_id} is known here, and too many such were stopped before"
+            self._voice.deny_round(round_id, Reason.UNKNOWN_ROUND, detail)
+            return
+        _log.warning("stopped before it was opened", extra={"round_id": round_id})
+        for key, waiting in list(self.waiting.items()):
+            if key[0] == round_id:
+                refused = Refused(Reason.STOPPED, stopped_before(round_id))
+                self._refuse(waiting.start, key[1], refused)
+                self._settle(waiting.start, key[1], waiting.incomings)
+        self._voice.deny_round(round_id, Reason.STOPPED, stopped_before(round_id))
+
     def reconsider(self, now_s: float) -> Iterator[Round]:
         """Look again at what waits; yields the rounds that are opened."""
         for (_, sha256), waiting in list(self.waiting.items()):
@@ -137,7 +157,11 @@ class Starts:
                     self._voice.show(round_id)
                 else:
                     self._voice.recall_round(round_id, sha256, pruned)
-        left = self.waiting.pop((round_id, sha256), None)
+        self._settle(start, sha256, incomings)
+
+    def _settle(self, start: RoundStart, sha256: str, incomings: tuple[Incoming, ...]) -> None:
+        """It has been judged: the broker may forget it."""
+        left = self.waiting.pop((start.round_id, sha256), None)
         if left is not None and not self.wants(start.model_uri):
             self._voice.ask_no_more_for(start.model_uri)
         for incoming in incomings:

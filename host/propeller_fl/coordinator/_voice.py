@@ -61,6 +61,11 @@ class Voice:
         )
         self._publish(self._topics.status(round_id), status.encode(), retain=retain)
 
+    def deny_round(self, round_id: str, reason: str, detail: str) -> None:
+        """Tell whoever spoke of a round that there is none. Not retained: nobody asked for it."""
+        status = RoundStatus(round_id, Phase.REFUSED, "", reason=str(reason), detail=detail)
+        self._publish(self._topics.status(round_id), status.encode(), retain=False)
+
     def recall_round(self, round_id: str, start_sha256: str, phase: Phase) -> None:
         """Say how a round ended whose record is gone. Not retained: that was cleared for good."""
         status = RoundStatus(

@@ -28,6 +28,7 @@ from propeller_fl.wire import (
     RoundComplete,
     RoundStart,
     RoundStatus,
+    RoundStop,
     Topics,
     model_uri,
     model_version,
@@ -93,6 +94,25 @@ class Operator:
         raise RequestError(
             f"nobody has opened round {start.round_id} within {self._timeout_s:g} s",
             hint="is a coordinator running on this broker, with the same topic prefix?",
+        )
+
+    def stop_round(self, round_id: str, reason: str = "") -> RoundStatus:
+        """End a round now, without a model; returns how it has ended, which may be otherwise if it
+        had before. No round is ever opened under an id that is stopped before there is one: then
+        the status is ``refused``.
+
+        Raises :class:`RequestError` when nobody answers.
+        """
+        with _Subscription(self._link, self._topics.status(round_id)) as statuses:
+            self._publish(self._topics.round_stop(round_id), RoundStop(round_id, reason).encode())
+            for payload in statuses.until(time.monotonic() + self._timeout_s):
+                status = RoundStatus.decode(payload)
+                if status.phase.closed:
+                    return status
+        raise RequestError(
+            f"nobody has stopped round {round_id} within {self._timeout_s:g} s",
+            hint="is a coordinator running on this broker, with the same topic prefix? It stops "
+            "the round as soon as it is back; ask again to be sure",
         )
 
     def watch(self, round_id: str, timeout_s: float) -> Iterator[RoundEvent]:

@@ -80,6 +80,13 @@ class ClockTicked:
 
 
 @dataclass(frozen=True, slots=True)
+class Stopped:
+    """Somebody who may has ended the round; ``detail`` says who and why."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelMade:
     """The aggregate exists as global model ``version``."""
 
@@ -100,6 +107,7 @@ Event = (
     | FileRefused
     | UpdateUnreadable
     | ClockTicked
+    | Stopped
     | ModelMade
     | AggregationFailed
 )

@@ -5,6 +5,8 @@ OPEN ── k updates, or the deadline with at least min_updates ──▶ AGGRE
   └── the deadline with fewer ──▶ FAILED ◀── aggregation failed ───┘       │
                                   COMPLETE ◀────────── model made ─────────┘
 
+OPEN and AGGREGATING ── stopped ──▶ FAILED: no model is made, however many updates are in.
+
 An update that is a file is offered first, by its manifest: it counts, and is answered, when the
 file is here. What is offered when the round ends is refused.
 """
@@ -32,6 +34,7 @@ from propeller_fl.rounds._events import (
     Receipt,
     RecordRefusal,
     ShowStatus,
+    Stopped,
     UpdateArrived,
     UpdateFacts,
     UpdateOffered,
@@ -101,6 +104,8 @@ def step(round_: Round, event: Event) -> Transition:
             return _refuse(round_, proplet_id, sha256, reason, detail)
         case ClockTicked(now_s):
             return _clock_ticked(round_, now_s)
+        case Stopped(detail):
+            return _stopped(round_, detail)
         case ModelMade(version):
             return _model_made(round_, version)
         case AggregationFailed(detail):
@@ -189,6 +194,15 @@ def _clock_ticked(round_: Round, now_s: float) -> Transition:
     if count >= needed:
         return _start_aggregation(round_, Outcome.TIMEOUT, given_up)
     failed = _fail(round_, f"{count} of at least {needed} updates at the deadline")
+    return Transition(failed.round, (*given_up, *failed.effects))
+
+
+def _stopped(round_: Round, detail: str) -> Transition:
+    if round_.phase.closed:
+        return Transition(round_)
+    why = "the round was stopped, and its file had not come whole"
+    round_, given_up = _give_up_offers(round_, Reason.ROUND_CLOSED, why)
+    failed = _fail(round_, detail)
     return Transition(failed.round, (*given_up, *failed.effects))
 
 

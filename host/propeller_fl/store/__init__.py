@@ -32,6 +32,7 @@ from propeller_fl.store._model_files import (
 )
 from propeller_fl.store._models_dir import ModelsDir, StoredModel, model_fault
 from propeller_fl.store._rounds import (
+    MAX_STOPPED,
     KeptState,
     KeptUpdate,
     KnownRound,
@@ -52,6 +53,7 @@ from propeller_fl.store._update_files import (
 from propeller_fl.store._vector_file import VectorFile, write_vector
 
 __all__ = [
+    "MAX_STOPPED",
     "Columns",
     "ExperimentStore",
     "FilesReport",

@@ -42,6 +42,9 @@ from propeller_fl.wire import (
 
 _MAX_DETAIL_CHARS: Final = 1024
 
+MAX_STOPPED: Final = 10_000
+"""Ids that were stopped before they were a round's, and never will be."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeptUpdate:
@@ -83,7 +86,8 @@ class StoryLine:
 
 @dataclass(frozen=True, slots=True)
 class KnownRound:
-    """Whose an id is. ``pruned``: this is all that is known of it any more."""
+    """Whose an id is. ``pruned``: this is all that is known of it any more. REFUSED is an id that
+    was stopped before it was a round's: ``start_sha256`` is empty, and it never will be one's."""
 
     start_sha256: str
     phase: Phase
@@ -99,6 +103,7 @@ class RoundStore:
     def __init__(self, database: Path | sqlite3.Connection) -> None:
         self._db = Database(database, SCHEMA, VERSION, MIGRATIONS)
         self.files = UpdateFileRows(self._db)
+        self._stopped: int | None = None  # ids that were stopped before they were a round's
 
     def close(self) -> None:
         """Nothing may be called afterwards."""
@@ -189,6 +194,26 @@ class RoundStore:
             "SELECT start_sha256, phase FROM pruned_rounds WHERE round_id = ?", round_id
         ).fetchone()
         return KnownRound(row[0], Phase(row[1]), pruned=True) if row else None
+
+    def remember_stopped(self, round_id: str) -> bool:
+        """No round may ever be opened under this id, which must be free: it was stopped before.
+
+        :meth:`known_round` then has it as one that was refused and that nothing else is known of.
+        At most 10,000 are remembered, so that nobody fills the disk with them; past that it
+        returns False.
+        """
+        if self._stopped is None:
+            row: Any = self._db.execute(
+                "SELECT count(*) FROM pruned_rounds WHERE phase = ?", Phase.REFUSED.value
+            ).fetchone()
+            self._stopped = cast(int, row[0])
+        if self._stopped >= MAX_STOPPED:
+            return False
+        self._stopped += 1  # one too many after a transaction that failed, which is no matter
+        self._db.execute(
+            "INSERT INTO pruned_rounds VALUES (?, '', ?)", round_id, Phase.REFUSED.value
+        )
+        return True
 
     def load_open_rounds(self) -> list[Round]:
         """Every round that has not ended, oldest first."""

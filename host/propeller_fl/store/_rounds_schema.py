@@ -7,7 +7,8 @@ What a strategy remembers belongs to a model and goes with it.
 round ends. ``model_files`` are the models made of them, until the model server has them.
 
 ``ended_no`` counts the rounds in the order they ended, and is NULL in one that has not. A round is
-in ``pruned_rounds`` from the moment its record begins to go; its id stays there for good.
+in ``pruned_rounds`` from the moment its record begins to go; its id stays there for good. So is an
+id that was stopped before there was a round, with the phase ``refused`` and no digest.
 """
 
 from __future__ import annotations

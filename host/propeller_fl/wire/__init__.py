@@ -53,6 +53,7 @@ from propeller_fl.wire._round_messages import (
     UpdateSender,
     decode_update,
 )
+from propeller_fl.wire._round_stop import MAX_STOP_REASON_CHARS, RoundStop
 from propeller_fl.wire._signatures import MAX_SIGNATURES, decode_signatures, encode_signatures
 from propeller_fl.wire._tensors import (
     MAX_NAME_CHARS,
@@ -88,6 +89,7 @@ __all__ = [
     "MAX_PARTICIPANTS",
     "MAX_RANK",
     "MAX_SIGNATURES",
+    "MAX_STOP_REASON_CHARS",
     "MAX_VERSION",
     "MAX_WANTED",
     "SENDER_PROPERTY",
@@ -119,6 +121,7 @@ __all__ = [
     "RoundComplete",
     "RoundStart",
     "RoundStatus",
+    "RoundStop",
     "Scalar",
     "Schedule",
     "Selection",

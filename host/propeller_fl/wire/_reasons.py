@@ -19,6 +19,7 @@ class Reason(StrEnum):
     UNKNOWN_STRATEGY = "unknown_strategy"
     ROUND_ID_USED = "round_id_used"
     TOO_MANY_ROUNDS = "too_many_rounds"
+    STOPPED = "stopped"
     # an experiment that was asked for
     EXPERIMENT_ID_USED = "experiment_id_used"
     TOO_MANY_EXPERIMENTS = "too_many_experiments"

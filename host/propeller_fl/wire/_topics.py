@@ -122,6 +122,21 @@ class Topics:
     def any_launch(self) -> str:
         return self.absolute("fl/rounds/+/launch")
 
+    def round_stop(self, round_id: str) -> str:
+        return self.absolute(f"fl/rounds/{round_id}/stop")
+
+    @property
+    def any_round_stop(self) -> str:
+        return self.absolute("fl/rounds/+/stop")
+
+    def parse_round_stop(self, topic: str) -> str | None:
+        """The round whose stop topic this is."""
+        match (self.relative(topic) or "").split("/"):
+            case ["fl", "rounds", round_id, "stop"]:
+                return check_id(round_id, "round_id")
+            case _:
+                return None
+
     @property
     def forwarded_updates(self) -> str:
         return self.absolute("fml/updates")
