@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import wasmtime
 
 from propeller_fl.link import BrokerAddress
 from tests.support.peers import peer_at
@@ -119,9 +120,40 @@ def test_a_deployment_that_is_killed_goes_on_where_it_was(tmp_path: Path, port: 
         assert "fl/models/global_model_v1" in out
 
 
+LOOP = '(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))'
+
+
+def test_a_round_that_never_ends_is_stopped(tmp_path: Path, port: int) -> None:
+    image = tmp_path / "loop.wasm"
+    image.write_bytes(wasmtime.wat2wasm(LOOP))
+    changes = {"task_wasm_image": str(image), "participants": ["proplet-1"], "k_of_n": 1}
+    message = json.loads(SEED) | changes | {"timeout_s": 86_400}
+    with up(tmp_path, port), peer_at(BrokerAddress("127.0.0.1", port)) as peer:
+        peer.subscribe("fl/rounds/+/launch", "fl/rounds/+/complete", "control/proplet/results")
+        peer.publish("fl/rounds/start", message)
+        launch = "fl/rounds/r-0001/launch"
+        peer.wait_for(launch, lambda report: report["launched"] == ["proplet-1"], timeout_s=60)
+        said = run(tmp_path, port, "round", "stop", "r-0001", "--reason", "it loops")
+        assert said == "failed: stopped by operator: it loops\n"
+        result = peer.wait_for("control/proplet/results", timeout_s=60)
+        assert result["task_id"] == "r-0001.proplet-1"
+        assert result["error"], "its module was cut off"
+        never = attempt(tmp_path, port, "round", "stop", "r-9999")
+        assert never.returncode == 1
+        assert "stopped before it was opened" in never.stderr
+        peer.publish("fl/rounds/start", json.loads(SEED) | {"round_id": "r-0002"})
+        complete = peer.wait_for("fl/rounds/r-0002/complete", timeout_s=60)
+        assert complete["status"] == "complete", "its worker is free"
+        assert complete["model_version"] == 1, "no version was used up"
+
+
 def run(directory: Path, port: int, *arguments: str) -> str:
-    done = subprocess.run(
-        command(directory, port, *arguments), capture_output=True, text=True, timeout=60
-    )
+    done = attempt(directory, port, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def attempt(directory: Path, port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(directory, port, *arguments), capture_output=True, text=True, timeout=60
+    )

@@ -15,7 +15,7 @@ import sys
 import threading
 
 from propeller_fl.cli import main
-from tests.faults.points import POINTS
+from tests.faults.points import POINTS, STOPPING
 
 
 class Fuse:
@@ -46,10 +46,11 @@ def run(arguments: list[str]) -> None:
     armed = arguments[0] == "--armed"
     where, separator, *rest = arguments[armed:]
     point, _, nth = where.partition(":")
-    if point not in POINTS or separator != "--":
-        sys.exit(f"POINT must be one of {', '.join(POINTS)}, and followed by --")
+    points = {**POINTS, **STOPPING}
+    if point not in points or separator != "--":
+        sys.exit(f"POINT must be one of {', '.join(points)}, and followed by --")
     fuse = Fuse(where, int(nth or 1))
-    POINTS[point](fuse.passage)
+    points[point](fuse.passage)
     signal.signal(signal.SIGUSR1, fuse.arm)
     if armed:
         fuse.arm()

@@ -238,3 +238,10 @@ POINTS: Final[Mapping[str, SetUp]] = {
     ),
 }
 """By name; ``member.point``."""
+
+STOPPING: Final[Mapping[str, SetUp]] = {
+    "coordinator.round-stopped-before-commit": before_commit("save_completion"),
+    "coordinator.round-stopped-before-it-is-said": after_commit("save_completion"),
+    "coordinator.round-stopped-before-the-broker-knows": before_acknowledging("fl/rounds/+/stop"),
+}
+"""The same, of a round that an operator stops."""

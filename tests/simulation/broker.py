@@ -17,8 +17,8 @@ _REDELIVER_S = 5.0
 
 
 def kind_of(topic: str) -> str:
-    """What a topic is for: ``start``, ``update``, ``forwarded``, ``model``, ``publish``, ``ack``,
-    ``status`` or ``complete``."""
+    """What a topic is for: ``start``, ``stop``, ``update``, ``forwarded``, ``model``, ``publish``,
+    ``ack``, ``status`` or ``complete``."""
     match topic.split("/"):
         case ["fml", "updates"]:
             return "forwarded"
@@ -30,7 +30,7 @@ def kind_of(topic: str) -> str:
             return "model"
         case ["fl", "rounds", _, "updates" | "acks" as what, _]:
             return what.removesuffix("s")
-        case ["fl", "rounds", _, "status" | "complete" as what]:
+        case ["fl", "rounds", _, "stop" | "status" | "complete" as what]:
             return what
     raise ValueError(topic)
 
@@ -63,7 +63,7 @@ class Broker:
         addressee = topic.rpartition("/")[2] if kind == "ack" else ""
         for handler in self._handlers.get(kind + addressee, ()):
             self.carry(partial(handler, topic, payload))
-        if kind in ("start", "forwarded", "model", "publish"):
+        if kind in ("start", "stop", "forwarded", "model", "publish"):
             self.session.offer(topic, payload)
 
     def forget(self, beginning: str) -> None:

@@ -61,6 +61,8 @@ class Ledger:
         self._highest = -1
         self._ended = 0
         self._ended_before = 0  # … before the transaction that is looked at
+        self._stops: set[str] = set()  # rounds that somebody has asked to stop
+        self._never: set[str] = set()  # … and that were stopped before they were opened
         self._arrived: dict[str, bytes] = {}  # completions and models that the broker has had
 
     def _claim(self, holds: bool, what: str, *values: object) -> None:
@@ -131,6 +133,7 @@ class Ledger:
         round_id, start, opened_at_s, phase, outcome, _, complete = row
         known = self.rounds.get(round_id)
         if known is None:
+            self._claim(round_id not in self._never, "round %s was stopped and is open", round_id)
             digest = hashlib.sha256(start.encode()).hexdigest()
             known = self.rounds[round_id] = Known(
                 json.loads(start), digest, opened_at_s, self._world.now_s, "open"
@@ -184,10 +187,12 @@ class Ledger:
     ) -> None:
         start, complete = known.start, json.loads(known.complete)
         round_id, mode = start["round_id"], start["mode"]
+        stopped = complete["detail"].startswith("stopped by operator")
+        self._claim(not stopped or round_id in self._stops, "nobody has stopped %s", round_id)
         enough = {
             "complete": len(updates) >= start["k_of_n"],
             "timeout": known.overdue and start["min_updates"] <= len(updates) < start["k_of_n"],
-            "failed": known.overdue and len(updates) < start["min_updates"],
+            "failed": stopped or (known.overdue and len(updates) < start["min_updates"]),
         }
         self._claim(
             enough[outcome], "round %s is %s with %s updates", round_id, outcome, len(updates)
@@ -250,6 +255,15 @@ class Ledger:
                 "round %s is pruned too early",
                 round_id,
             )
+
+    def done_with(self, topic: str) -> None:
+        """The coordinator is about to let the broker forget a message: what it asks for is done."""
+        if kind_of(topic) == "stop":
+            round_id = topic.split("/")[2]
+            known = self.rounds.get(round_id)
+            self._claim(known is None or known.closed, "round %s goes on", round_id)
+            if known is None:
+                self._never.add(round_id)
 
     # --- what is said, before it gets anywhere
 
@@ -336,6 +350,9 @@ class Ledger:
                 name = topic.split("/")[2]
             case "publish":
                 name = f"v{json.loads(payload)['version']}"
+            case "stop":
+                self._stops.add(topic.split("/")[2])
+                return
             case "forwarded":
                 self._sent[hashlib.sha256(payload).hexdigest()] = payload
                 return

@@ -187,6 +187,21 @@ class ForgetsIds(RoundStore):
         return None if known and known.pruned else known
 
 
+class ForgetsStops(RoundStore):
+    """What was stopped before its start is forgotten: it is opened after all."""
+
+    def remember_stopped(self, round_id: str) -> bool:
+        return True
+
+
+class StopsInMemory(RoundStore):
+    """A round that was stopped is open again after a restart."""
+
+    def save_phase(self, round_: Round) -> None:
+        if not round_.detail.startswith("stopped"):
+            super().save_phase(round_)
+
+
 class PrunesTooMuch(RoundStore):
     """Keeps one round less than it should."""
 
@@ -259,6 +274,8 @@ _STORES: Final[tuple[type[RoundStore], ...]] = (
     MovesDeadlines,
     RecordsNoRefusal,
     ForgetsIds,
+    ForgetsStops,
+    StopsInMemory,
     PrunesTooMuch,
     PrunesBases,
     MixesUpSamples,

@@ -248,6 +248,7 @@ class CoordinatorProcess:
             match one:
                 case Ack(incoming):
                     self._points.crash_point("acknowledging %s", incoming.topic)
+                    self._ledger.done_with(incoming.topic)
                     incoming.ack()
                 case Publish(topic, payload, retain):
                     self._points.crash_point("saying %s %.200r", topic, payload)

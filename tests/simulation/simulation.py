@@ -14,7 +14,7 @@ from typing import Any
 from propeller_fl.config import CoordinatorConfig
 from propeller_fl.errors import MessageError
 from propeller_fl.store import RoundStore
-from propeller_fl.wire import RoundStart
+from propeller_fl.wire import RoundStart, RoundStop
 from tests.simulation.broker import Broker
 from tests.simulation.ledger import Ledger
 from tests.simulation.parties import Manager, ModelServer, Proplet
@@ -68,6 +68,8 @@ class Simulation:
         )
         for number in range(rng.randint(1, 3)):
             self._plan(rng.random() * STORM_S * 0.8, partial(self._ask_for_round, f"r{number}"))
+        for _ in range(rng.choice((0, 0, 1, 2))):  # also of rounds that never were, and again
+            self._plan(rng.random() * STORM_S, partial(self._stop_round, f"r{rng.randint(0, 3)}"))
         if rng.random() < 0.1:
             self._plan(rng.random() * STORM_S, self._publish_a_model)
         for _ in range(rng.choice((0, 0, 1, 3))):
@@ -154,6 +156,10 @@ class Simulation:
 
     def _publish_start(self, start: dict[str, Any]) -> None:
         self._broker.publish("fl/rounds/start", json.dumps(start).encode())
+
+    def _stop_round(self, round_id: str) -> None:
+        stop = RoundStop(round_id, "for a reason")
+        self._broker.publish(f"fl/rounds/{round_id}/stop", stop.encode())
 
     # --- strangers
 
