@@ -61,7 +61,7 @@ from propeller_fl.wire import (
     Tensors,
     Topics,
     Update,
-    flatten,
+    UpdateLayouts,
     model_version,
     shapes_of,
 )
@@ -101,6 +101,7 @@ class Engine:
         self._voice = Voice(topics)
         self._pruner = Pruner(topics, config.keep_rounds, store)
         self._bases = Bases(store)
+        self._layouts = UpdateLayouts()
         self._rounds: dict[str, Round] = {}  # those that have not ended
         self._starts = Starts(config, store, self._voice, lambda: self._rounds.values(), large)
         self._large = LargeWork(config, store, self._voice)
@@ -306,7 +307,7 @@ class Engine:
     def _on_update(self, payload: bytes, sender: str, now_s: float) -> None:
         sha256 = hashlib.sha256(payload).hexdigest()
         max_bytes = self._config.max_update_bytes
-        match read_update(payload, sha256, max_bytes, self._base_of, sender):
+        match read_update(payload, sha256, max_bytes, self._base_of, sender, self._layouts):
             case UnreadableUpdate("", _, reason, detail) | UnreadableUpdate(_, "", reason, detail):
                 _log.warning("update of nobody refused: %s: %s", reason, detail)
             case UnreadableUpdate(round_id, proplet_id, reason, detail):
@@ -389,8 +390,7 @@ class Engine:
                     self._large.keep(update, now_s)
                 else:
                     assert isinstance(read, ReadUpdate), "only a readable update is ever accepted"
-                    shapes = round_.opening.base_shapes if read.tensors else {}
-                    vector = flatten(read.tensors, shapes)
+                    vector = read.vector(round_.opening.base_shapes)
                     self._store.keep_update(update, read.metrics, vector, now_s)
                 self._voice.note(UpdateAccepted(round_id, update.proplet_id, update.size_bytes))
                 self._log_accepted(round_, update)

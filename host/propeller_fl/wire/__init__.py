@@ -80,6 +80,7 @@ from propeller_fl.wire._topics import (
     part_sha256,
 )
 from propeller_fl.wire._update_index import UpdateIndex, index_update
+from propeller_fl.wire._update_layout import PlainUpdate, UpdateLayouts
 from propeller_fl.wire._update_manifest import UpdateManifest
 
 __all__ = [
@@ -115,6 +116,7 @@ __all__ = [
     "Outcome",
     "PartsWanted",
     "Phase",
+    "PlainUpdate",
     "Reason",
     "RoundComplete",
     "RoundStart",
@@ -134,6 +136,7 @@ __all__ = [
     "UpdateAck",
     "UpdateFormat",
     "UpdateIndex",
+    "UpdateLayouts",
     "UpdateManifest",
     "UpdateSender",
     "check_experiment_id",

@@ -28,6 +28,7 @@ MAX_PARTICIPANTS: Final = 100_000
 MAX_TIMEOUT_S: Final = 86_400.0
 MAX_SAMPLES: Final = 2**43  # times MAX_PARTICIPANTS it still fits 63 bits
 MAX_VERSION: Final = 10**18 - 1
+MAX_URI_CHARS: Final = 256
 
 
 class Mode(StrEnum):
@@ -164,7 +165,7 @@ class Update:
         return cls(
             round_id=fields.id("round_id"),
             proplet_id=fields.id("proplet_id", ""),
-            base_model_uri=fields.text("base_model_uri", max_chars=256),
+            base_model_uri=fields.text("base_model_uri", max_chars=MAX_URI_CHARS),
             num_samples=num_samples_of(fields),
             metrics=fields.scalars("metrics"),
             tensors=decode_tensors(whole, "update", empty=True),
