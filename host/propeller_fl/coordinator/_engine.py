@@ -63,7 +63,7 @@ from propeller_fl.wire import (
     Tensors,
     Topics,
     Update,
-    flatten,
+    UpdateLayouts,
     model_version,
     shapes_of,
 )
@@ -103,6 +103,7 @@ class Engine:
         self._voice = Voice(topics)
         self._pruner = Pruner(topics, config.keep_rounds, store)
         self._bases = Bases(store)
+        self._layouts = UpdateLayouts()
         self._rounds: dict[str, Round] = {}  # those that have not ended
         self._starts = Starts(config, store, self._voice, lambda: self._rounds.values(), large)
         self._large = LargeWork(config, store, self._voice)
@@ -332,7 +333,7 @@ class Engine:
     def _on_update(self, payload: bytes, sender: str, now_s: float) -> None:
         sha256 = hashlib.sha256(payload).hexdigest()
         max_bytes = self._config.max_update_bytes
-        match read_update(payload, sha256, max_bytes, self._base_of, sender):
+        match read_update(payload, sha256, max_bytes, self._base_of, sender, self._layouts):
             case UnreadableUpdate("", _, reason, detail) | UnreadableUpdate(_, "", reason, detail):
                 _log.warning("update of nobody refused: %s: %s", reason, detail)
             case UnreadableUpdate(round_id, proplet_id, reason, detail):
@@ -415,11 +416,14 @@ class Engine:
                     self._large.keep(update, now_s)
                 else:
                     assert isinstance(read, ReadUpdate), "only a readable update is ever accepted"
-                    shapes = round_.opening.base_shapes if read.tensors else {}
-                    vector = flatten(read.tensors, shapes)
+                    vector = read.vector(round_.opening.base_shapes)
                     self._store.keep_update(update, read.metrics, vector, now_s)
                 self._voice.note(UpdateAccepted(round_id, update.proplet_id, update.size_bytes))
                 self._log_accepted(round_, update)
+            case Acknowledge(proplet_id, sha256, reason, detail):
+                self._voice.answer_update(round_id, proplet_id, sha256, reason, detail)
+            case ShowStatus():
+                self._voice.show(round_id)
             case FetchFile(update):
                 self._large.fetch(update, read if isinstance(read, ReadOffer) else None)
             case DropFile(proplet_id):
@@ -432,12 +436,8 @@ class Engine:
                     detail,
                     extra={"round_id": round_id, "proplet_id": proplet_id},
                 )
-            case Acknowledge(proplet_id, sha256, reason, detail):
-                self._voice.answer_update(round_id, proplet_id, sha256, reason, detail)
             case Close():
                 self._close(round_, effect, None, now_s)
-            case ShowStatus():
-                self._voice.show(round_id)
             case Aggregate():
                 self._voice.note(AggregationBegun(round_id))  # once the updates are durable and
                 # acknowledged

@@ -9,7 +9,17 @@ from typing import Final
 from propeller_fl.errors import MessageError
 from propeller_fl.rounds import UpdateFacts
 from propeller_fl.store import facts_of
-from propeller_fl.wire import Reason, Tensors, Update, UpdateManifest, UpdateSender
+from propeller_fl.wire import (
+    Reason,
+    Tensor,
+    Tensors,
+    Update,
+    UpdateLayouts,
+    UpdateManifest,
+    UpdateSender,
+    flatten,
+    unflatten,
+)
 
 MAX_METRICS: Final = 256
 """Metrics that one update may report."""
@@ -23,12 +33,21 @@ class ReadUpdate:
     """A well-formed update: what the rules judge, and what is kept if they accept it.
 
     ``tensors`` are empty where the update holds differences and nobody knows to what: the rules
-    refuse such an update.
+    refuse such an update. Or all are in ``whole``, one after the other as in ``facts.shapes``.
     """
 
     facts: UpdateFacts
     metrics: Mapping[str, float]
     tensors: Tensors
+    whole: Tensor | None = None
+
+    def vector(self, shapes: Mapping[str, tuple[int, ...]]) -> Tensor:
+        """All arrays as one float32 vector, in the order of ``shapes``, those of the base model."""
+        if self.whole is None:
+            return flatten(self.tensors, shapes if self.tensors else {})
+        if list(self.facts.shapes) == list(shapes):
+            return self.whole
+        return flatten(unflatten(self.whole, self.facts.shapes), shapes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +74,31 @@ def read_update(
     max_bytes: int,
     base_of: Callable[[Update], Tensors | None] = lambda update: None,
     sender: str = "",
+    layouts: UpdateLayouts | None = None,
 ) -> ReadUpdate | ReadOffer | UnreadableUpdate:
     """Read a forwarded update; ``sha256`` is that of ``payload``.
 
     ``base_of`` gives the model an update was trained from, or ``None`` when the rules are going to
     refuse the update anyway: by its round, its base model or its shapes. ``sender`` is whom its
     protected topic named, where that has come along: an update that names another is his, refused.
+    ``layouts`` are those of updates before, and make no difference but to the time it takes.
     """
+    plain = layouts.read(payload) if layouts is not None and len(payload) <= max_bytes else None
+    if plain is not None and sender in ("", plain.proplet_id):
+        return ReadUpdate(
+            UpdateFacts(
+                plain.round_id,
+                plain.proplet_id,
+                plain.base_model_uri,
+                plain.num_samples,
+                plain.shapes,
+                sha256,
+                len(payload),
+            ),
+            plain.metrics,
+            {},
+            plain.vector,
+        )
     try:
         if len(payload) > max_bytes:
             raise MessageError(
@@ -84,6 +121,8 @@ def read_update(
         if not update.proplet_id:
             raise MessageError(Reason.MISSING_FIELD, "proplet_id is missing", field="proplet_id")
         _check_metrics(update.metrics)
+        if layouts is not None:
+            layouts.learn(payload, update)
         tensors = update.tensors
         if update.deltas:
             base = base_of(update)

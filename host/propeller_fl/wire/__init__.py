@@ -81,6 +81,7 @@ from propeller_fl.wire._topics import (
     part_sha256,
 )
 from propeller_fl.wire._update_index import UpdateIndex, index_update
+from propeller_fl.wire._update_layout import PlainUpdate, UpdateLayouts
 from propeller_fl.wire._update_manifest import UpdateManifest
 
 __all__ = [
@@ -117,6 +118,7 @@ __all__ = [
     "Outcome",
     "PartsWanted",
     "Phase",
+    "PlainUpdate",
     "Reason",
     "RoundComplete",
     "RoundStart",
@@ -137,6 +139,7 @@ __all__ = [
     "UpdateAck",
     "UpdateFormat",
     "UpdateIndex",
+    "UpdateLayouts",
     "UpdateManifest",
     "UpdateSender",
     "check_experiment_id",
