@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test flower bench faults simulate fuzz lint format firmware-test clean
+.PHONY: help demo test docs flower bench faults simulate fuzz lint format firmware-test clean
 
 help:
 	@echo "make demo           train on digits with ten proplets and show how it goes"
 	@echo "make test           lint, types and every test that builds no firmware"
+	@echo "make docs           these documents as a site in site/, with search and the API reference"
 	@echo "make flower         install Flower beside us, so that make test compares strategies with its"
 	@echo "make bench          what we cost, beside the least it could be and beside Flower"
 	@echo "make faults         kill every process some hundred times; nothing may be lost"
@@ -33,6 +34,11 @@ demo: $(VENV)/installed-demo
 # What builds firmware first, minutes of it, is left to firmware-test.
 test: $(VENV)/installed-dev lint
 	$(BIN)/pytest -n 5 --dist worksteal -m "not firmware"
+
+# Nothing is fetched, and a link or an anchor that leads nowhere fails.
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "the site begins at site/index.html; $(BIN)/mkdocs serve shows it while you write"
 
 # Flower's versions of what we need are not Flower's of everything: an environment of its own.
 FLOWER := tests/learn/flower/requirements.txt
@@ -75,4 +81,4 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff format
 
 clean:
-	rm -rf $(VENV) .venv-flower demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-flower demo-out site .pytest_cache .mypy_cache .ruff_cache .hypothesis
