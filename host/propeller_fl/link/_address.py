@@ -6,7 +6,8 @@ import ipaddress
 import re
 import ssl
 import tempfile
-from dataclasses import dataclass, field
+import zlib
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -14,7 +15,7 @@ from ..errors import ConfigError
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_TRY = "try mqtt://host:port, mqtts://user:password@host:port or host:port"
+_TRY = "try mqtt://host:port, mqtts://user:password@host:port or host:port; a,b,c for a cluster"
 _ENCODE = "percent-encode / @ : # in user and password"
 
 
@@ -66,6 +67,9 @@ class TlsOptions:
 class BrokerAddress:
     """A broker's host and TCP port, the login if it wants one, TLS if it speaks it.
 
+    ``others``  host and port of the other nodes, where it is a cluster: a session may be had at
+                any of them, with the same login and TLS
+
     ``str`` and ``repr`` never show the password.
     """
 
@@ -74,15 +78,35 @@ class BrokerAddress:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: TlsOptions | None = None
+    others: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def parse(cls, text: str, *, tls: TlsOptions | None = None) -> BrokerAddress:
-        """Read ``mqtt://user:password@host:port``, ``mqtts://…`` or ``host:port``.
+        """Read ``mqtt://user:password@host:port``, ``mqtts://…`` or ``host:port``. After a comma
+        come the other nodes of a cluster: ``mqtt://user:password@a:1883,b:1883,c:1883``.
 
         User and password are percent-decoded; ports default to 1883 and 8883. ``tls`` says how
         to verify an ``mqtts`` broker (default: the system's authorities). ConfigError otherwise.
         """
-        shown = _masked(text)
+        login, at, places = text.rpartition("@")  # a password may have commas, a host has none
+        first, *others = places.split(",")
+        if "@" in login and "," in login:
+            raise ConfigError(
+                f"broker address {_masked(text)!r}: more than one login",
+                hint=f"it stands once, before the first host; {_ENCODE}",
+            )
+        address = cls._parse_one(f"{login}{at}{first}", text, tls)
+        scheme = "mqtts" if address.tls else "mqtt"
+        found = [cls._parse_one(f"{scheme}://{other}", text, address.tls) for other in others]
+        address = replace(address, others=tuple((one.host, one.port) for one in found))
+        if len(set(address.places)) < len(address.places):
+            raise ConfigError(f"broker address {_masked(text)!r}: the same place twice", hint=_TRY)
+        return address
+
+    @classmethod
+    def _parse_one(cls, text: str, whole: str, tls: TlsOptions | None) -> BrokerAddress:
+        """``whole`` is what an error shows."""
+        shown = _masked(whole)
         try:
             parts = urlsplit(text if "://" in text else f"mqtt://{text}")
             host, port = parts.hostname, parts.port
@@ -106,14 +130,28 @@ class BrokerAddress:
     @property
     def is_loopback(self) -> bool:
         """Whether what is sent there stays on this machine."""
-        return is_loopback(self.host)
+        return all(is_loopback(place.host) for place in self.places)
+
+    @property
+    def places(self) -> tuple[BrokerAddress, ...]:
+        """Each node of the cluster by itself; the broker alone if it is none."""
+        at = ((self.host, self.port), *self.others)
+        return tuple(replace(self, host=host, port=port, others=()) for host, port in at)
+
+    def home_of(self, client_id: str) -> int:
+        """At which of ``places`` this client begins: they spread evenly, and each has one that
+        stays the same."""
+        return zlib.crc32(client_id.encode()) % (1 + len(self.others))
 
     def __str__(self) -> str:
         scheme = "mqtts" if self.tls else "mqtt"
         user = "" if self.username is None else self.username
         login = f"{user}:***@" if self.password is not None else f"{user}@" if user else ""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{login}{host}:{self.port}"
+        at = ((self.host, self.port), *self.others)
+        places = ",".join(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in at
+        )
+        return f"{scheme}://{login}{places}"
 
 
 def is_loopback(host: str) -> bool:

@@ -1,5 +1,8 @@
 """One paho client on the link loop: a connection at a time, and what happens on it.
 
+Where the broker is a cluster, each attempt after one that failed, or after a session that ended,
+goes to the next of its nodes.
+
 paho keeps the protocol and the packets in flight; this file gives it a socket's readiness and the
 time, on the loop's thread. Only ``Client.reconnect``, which blocks, runs on a connector thread, and
 nothing else touches the client while it does.
@@ -140,7 +143,8 @@ class Connection:
         mqtt5: bool = False,
     ) -> None:
         self._loop = loop
-        self._address = address
+        self._places = address.places
+        self._place = address.home_of(client_id)
         self._client_id = client_id
         self._keepalive_s = keepalive_s
         self._connect_timeout_s = connect_timeout_s
@@ -156,8 +160,19 @@ class Connection:
         self._was_up = False
         self.receive_maximum = _ANY_NUMBER  # of messages under way, by the broker's word
         self._falls_back = False
+        self._clean_session = clean_session
         self._make = functools.partial(self._make_client, will, clean_session)
         self._client = self._make()
+
+    @property
+    def places(self) -> int:
+        """How many there are to be tried, one after the other."""
+        return len(self._places)
+
+    @property
+    def _address(self) -> BrokerAddress:
+        """The place of this attempt."""
+        return self._places[self._place]
 
     @property
     def established(self) -> bool:
@@ -171,6 +186,7 @@ class Connection:
         """Start an attempt; ``on_established`` or ``on_closed`` tells how it went."""
         self._phase = _Phase.CONNECTING
         self._refusal = None
+        self._aim(self._client)
         self._loop.run_blocking(self._open, self._connected)
 
     def disconnect(self) -> None:
@@ -263,13 +279,6 @@ class Connection:
             client.tls_set_context(_tls_context(self._address.tls))
             if self._address.tls.insecure:
                 client.tls_insecure_set(True)
-        place = self._address.host, self._address.port, self._keepalive_s
-        if self.mqtt5:
-            lasting = _Properties(PacketTypes.CONNECT)
-            lasting.SessionExpiryInterval = 0 if clean_session else _FOR_EVER_S
-            client.connect_async(*place, clean_start=clean_session, properties=lasting)
-        else:
-            client.connect_async(*place)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -279,6 +288,16 @@ class Connection:
         client.on_socket_register_write = self._on_register_write
         client.on_socket_close = self._on_socket_close
         return client
+
+    def _aim(self, client: _Client) -> None:
+        """Where the client connects next."""
+        place = self._address.host, self._address.port, self._keepalive_s
+        if self.mqtt5:
+            lasting = _Properties(PacketTypes.CONNECT)
+            lasting.SessionExpiryInterval = 0 if self._clean_session else _FOR_EVER_S
+            client.connect_async(*place, clean_start=self._clean_session, properties=lasting)
+        else:
+            client.connect_async(*place)
 
     def _open(self) -> None:
         """On a connector thread."""
@@ -371,6 +390,7 @@ class Connection:
             self._client = self._make()
             self.connect()
             return
+        self._place = (self._place + 1) % len(self._places)
         self._events.on_closed(error)
 
     # paho's callbacks. All on the loop's thread, but for the one that says so.

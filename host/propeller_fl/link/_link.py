@@ -122,7 +122,7 @@ class Link:
         self._inflight: dict[int, _Outgoing] = {}  # by packet id
         self._finishing = False
         self._failures = 0
-        self._said = ""  # the last error, which is not worth a warning twice
+        self._said: set[str] = set()  # errors of this outage, not worth a warning twice
         self._up_since_s = 0.0
         self._timer: Timer | None = None  # the next attempt, or the end of patience in ``close``
         loop.adopt(self, self._abandon)
@@ -284,12 +284,15 @@ class Link:
             error = LinkError(f"{self._address} ended the session")
         if was_up and time.monotonic() - self._up_since_s >= _STABLE_S:
             self._failures = 0
-        news = was_up or self._failures == 0 or str(error) != self._said
-        self._said = str(error)
+        if was_up or self._failures == 0:
+            self._said.clear()
+        news = str(error) not in self._said
+        self._said.add(str(error))
         level = logging.WARNING if news else logging.DEBUG
         _log.log(level, "%s", error, extra={"client_id": self._client_id})
         self._call(self.on_down if was_up else self.on_error, error)
-        self._timer = self._loop.call_later(self._backoff.wait_s(self._failures), self._connect)
+        rounds = self._failures // self._connection.places  # each node of a cluster is asked once
+        self._timer = self._loop.call_later(self._backoff.wait_s(rounds), self._connect)
         self._failures += 1
 
     def on_message(self, message: paho.MQTTMessage) -> None:

@@ -1,0 +1,75 @@
+"""A link that has been told of several brokers: it is at one, and goes on when that is gone."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from queue import SimpleQueue
+
+import pytest
+
+from propeller_fl.link import BrokerAddress, Incoming
+
+from ..support.brokers import RunningBroker, embedded_broker, free_port
+from ..support.wait import wait_until
+from .conftest import Connect
+
+PATIENCE_S = 60
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[tuple[RunningBroker, RunningBroker]]:
+    """Brokers that know nothing of each other."""
+    with contextlib.ExitStack() as stack:
+        one, other = (
+            stack.enter_context(embedded_broker(tmp_path / name)) for name in ("one", "other")
+        )
+        yield one, other
+
+
+def both(one: RunningBroker, other: RunningBroker) -> BrokerAddress:
+    return replace(one.address, others=((other.address.host, other.address.port),))
+
+
+def test_it_goes_to_the_next_when_its_broker_dies_and_sends_what_waits(
+    two: tuple[RunningBroker, RunningBroker], connect: Connect
+) -> None:
+    address = both(*two)
+    link = connect(address, "one")
+    home = two[address.home_of("one")]
+    refuge = two[1 - address.home_of("one")]
+    received: SimpleQueue[Incoming] = SimpleQueue()
+    link.subscribe("a/#", received.put).wait(PATIENCE_S)
+    listener: SimpleQueue[Incoming] = SimpleQueue()
+    connect(refuge.address, "listener").subscribe("a/#", listener.put).wait(PATIENCE_S)
+
+    home.kill()
+    link.publish("a/b", b"after").wait(PATIENCE_S)
+
+    assert listener.get(timeout=PATIENCE_S).payload == b"after"
+    assert received.get(timeout=PATIENCE_S).payload == b"after"  # subscribed there as well
+
+
+def test_it_comes_back_when_the_next_dies_too(
+    two: tuple[RunningBroker, RunningBroker], connect: Connect
+) -> None:
+    address = both(*two)
+    link = connect(address, "one")
+    home = two[address.home_of("one")]
+    refuge = two[1 - address.home_of("one")]
+    home.kill()
+    link.publish("a", b"1").wait(PATIENCE_S)
+    home.start()
+    refuge.kill()
+    link.publish("a", b"2").wait(PATIENCE_S)
+    wait_until(lambda: link.connected, PATIENCE_S, "it is up at its first place again")
+
+
+def test_one_that_is_not_there_at_the_start_is_passed_over(
+    two: tuple[RunningBroker, RunningBroker], connect: Connect
+) -> None:
+    alive = two[0].address
+    for client_id in ("a", "b", "c", "d", "e", "f"):  # some of which begin at either
+        connect(replace(alive, others=((alive.host, free_port()),)), client_id)
