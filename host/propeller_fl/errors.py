@@ -7,6 +7,7 @@
     ├── LinkError         the broker cannot be reached or refused us: wait or mend the address
     │   └── BrokerError   the embedded broker did not start or died
     ├── StoreError        the disk or database did not do its part: mend it and retry
+    ├── LostLeadError     another process may own what we wrote to: stop, and wait for our turn
     ├── DamagedStoreError what a store holds cannot be trusted any more: stop, and restore it
     ├── ModuleError       a Wasm module cannot be run as it is: mend the module
     │   ├── ContractError   … it breaks the client contract (imports, exports, memory)
@@ -73,6 +74,11 @@ class BrokerError(LinkError):
 
 class StoreError(PropellerError):
     """The disk or the database did not take or give back what it should."""
+
+
+class LostLeadError(PropellerError):
+    """Another process may write to the database now, and what is in memory here may be old. Nothing
+    more may be written or said: no :class:`StoreError`, so that nobody who retries does."""
 
 
 class DamagedStoreError(PropellerError):

@@ -13,6 +13,7 @@ from propeller_fl.errors import DamagedStoreError, StoreError
 from propeller_fl.rounds import ClockTicked, Opening, Round, UpdateArrived, UpdateFacts, step
 from propeller_fl.store import RoundStore, check_rounds
 from propeller_fl.wire import Outcome, Phase, RoundComplete, RoundStart
+from tests.store.round_stores import FilePlace, Place
 
 SHAPES = {"w": (2, 2), "b": ()}
 START = RoundStart(
@@ -29,100 +30,93 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "coordinator" / "rounds.db"
 
 
-def filled(path: Path) -> Round:
+def filled(place: Place) -> Round:
     """A store with one open round in which a is in and c was refused; returns that round."""
-    store = RoundStore(path)
     round_ = Round(Opening(START, 1000.5, SHAPES))
-    with store.transaction():
+    with place.open() as store, store.transaction():
         store.open_round(round_.opening)
         store.keep_update(facts("a"), {"loss": 0.5}, np.arange(5, dtype=np.float32), 1001.0)
         store.record_refusal("r-1", "c", "not_participant", "c does not take part", 1002.0)
-    store.close()
     round_ = step(round_, UpdateArrived(facts("a"))).round
     return step(round_, UpdateArrived(facts("c"))).round
 
 
-def test_a_round_comes_back_as_it_was(path: Path) -> None:
-    expected = filled(path)
-    store = RoundStore(path)
-    [found] = store.load_open_rounds()
-    assert found == expected
-    [update] = store.updates("r-1")
-    assert (update.proplet_id, update.num_samples, update.metrics) == ("a", 10, {"loss": 0.5})
-    np.testing.assert_array_equal(update.vector, np.arange(5, dtype=np.float32))
-    assert [(line.event, line.proplet_id) for line in store.story("r-1")] == [
-        ("accepted", "a"),
-        ("refused", "c"),
-    ]
-    store.close()
+def test_a_round_comes_back_as_it_was(place: Place) -> None:
+    expected = filled(place)
+    with place.open() as store:
+        [found] = store.load_open_rounds()
+        assert found == expected
+        [update] = store.updates("r-1")
+        assert (update.proplet_id, update.num_samples, update.metrics) == ("a", 10, {"loss": 0.5})
+        np.testing.assert_array_equal(update.vector, np.arange(5, dtype=np.float32))
+        assert [(line.event, line.proplet_id) for line in store.story("r-1")] == [
+            ("accepted", "a"),
+            ("refused", "c"),
+        ]
 
 
-def test_an_ended_round_is_no_longer_open_and_keeps_its_completion(path: Path) -> None:
-    ended = step(filled(path), ClockTicked(9e9)).round
-    store = RoundStore(path)
-    complete = RoundComplete("r-1", Outcome.TIMEOUT, 1, "fl/models/global_model_v1", 1, 10, "now")
-    with store.transaction():
-        store.save_phase(ended)
-        store.save_completion(complete)
-    assert store.load_round("r-1") == ended
-    assert ended.phase is Phase.AGGREGATING
-    assert store.completion("r-1") == complete
-    assert [c for _, c in store.list_rounds(10)] == [complete]
-    store.close()
+def test_an_ended_round_is_no_longer_open_and_keeps_its_completion(place: Place) -> None:
+    ended = step(filled(place), ClockTicked(9e9)).round
+    with place.open() as store:
+        complete = RoundComplete(
+            "r-1", Outcome.TIMEOUT, 1, "fl/models/global_model_v1", 1, 10, "now"
+        )
+        with store.transaction():
+            store.save_phase(ended)
+            store.save_completion(complete)
+        assert store.load_round("r-1") == ended
+        assert ended.phase is Phase.AGGREGATING
+        assert store.completion("r-1") == complete
+        assert [c for _, c in store.list_rounds(10)] == [complete]
 
 
-def test_updates_come_by_proplet_whatever_the_order_they_came_in(path: Path) -> None:
-    store = RoundStore(path)
-    with store.transaction():
-        store.open_round(Opening(START, 1.0, SHAPES))
-        for name in ("c", "a", "b"):
-            store.keep_update(facts(name), {}, np.zeros(5, np.float32), 2.0)
-    assert [update.proplet_id for update in store.updates("r-1")] == ["a", "b", "c"]
-    store.close()
+def test_updates_come_by_proplet_whatever_the_order_they_came_in(place: Place) -> None:
+    with place.open() as store:
+        with store.transaction():
+            store.open_round(Opening(START, 1.0, SHAPES))
+            for name in ("c", "a", "b"):
+                store.keep_update(facts(name), {}, np.zeros(5, np.float32), 2.0)
+        assert [update.proplet_id for update in store.updates("r-1")] == ["a", "b", "c"]
 
 
-def test_an_interrupted_transaction_leaves_nothing(path: Path) -> None:
-    store = RoundStore(path)
-    with contextlib.suppress(RuntimeError), store.transaction():
-        store.open_round(Opening(START, 1.0, SHAPES))
-        raise RuntimeError
-    assert store.load_round("r-1") is None
-    store.close()
+def test_an_interrupted_transaction_leaves_nothing(place: Place) -> None:
+    with place.open() as store:
+        with contextlib.suppress(RuntimeError), store.transaction():
+            store.open_round(Opening(START, 1.0, SHAPES))
+            raise RuntimeError
+        assert store.load_round("r-1") is None
 
 
-def test_versions_rise_and_our_models_are_never_replaced(path: Path) -> None:
-    store = RoundStore(path)
-    assert store.latest_version() == -1
-    store.put_model("fl/models/global_model_v3", b"theirs", None)
-    store.put_model("fl/models/global_model_v3", b"theirs, later", None)
-    assert store.model("fl/models/global_model_v3") == b"theirs, later"
-    store.put_model("fl/models/global_model_v4", b"ours", "r-1")
-    store.put_model("fl/models/global_model_v4", b"theirs", None)
-    assert store.model("fl/models/global_model_v4") == b"ours"
-    assert store.latest_version() == 4
-    store.close()
+def test_versions_rise_and_our_models_are_never_replaced(place: Place) -> None:
+    with place.open() as store:
+        assert store.latest_version() == -1
+        store.put_model("fl/models/global_model_v3", b"theirs", None)
+        store.put_model("fl/models/global_model_v3", b"theirs, later", None)
+        assert store.model("fl/models/global_model_v3") == b"theirs, later"
+        store.put_model("fl/models/global_model_v4", b"ours", "r-1")
+        store.put_model("fl/models/global_model_v4", b"theirs", None)
+        assert store.model("fl/models/global_model_v4") == b"ours"
+        assert store.latest_version() == 4
 
 
-def test_what_is_owed_survives_until_it_is_settled(path: Path) -> None:
-    store = RoundStore(path)
-    store.owe("a/b", b"1", retain=True)
-    store.owe("c", b"2", retain=False)
-    store.close()
-    store = RoundStore(path)
-    first, second = store.owed()
-    assert (first.topic, first.payload, first.retain) == ("a/b", b"1", True)
-    store.settle([first.id])
-    assert store.owed() == [second]
-    store.close()
+def test_what_is_owed_survives_until_it_is_settled(place: Place) -> None:
+    with place.open() as store:
+        store.owe("a/b", b"1", retain=True)
+        store.owe("c", b"2", retain=False)
+    with place.open() as store:
+        first, second = store.owed()
+        assert (first.topic, first.payload, first.retain) == ("a/b", b"1", True)
+        store.settle([first.id])
+        assert store.owed() == [second]
 
 
 def test_a_sound_store_is_said_to_be_sound(path: Path) -> None:
-    filled(path)
+    filled(FilePlace(path))
     assert "is sound: 1 rounds, 1 updates, 0 models" in check_rounds(path)
 
 
 def test_a_damaged_store_is_refused_and_says_what_to_do(path: Path) -> None:
-    filled(path)
+    filled(FilePlace(path))
     data = path.read_bytes()
     path.write_bytes(data[:4096] + b"\xff" * 4096 + data[8192:])
     with pytest.raises(DamagedStoreError):
@@ -133,7 +127,7 @@ def test_a_damaged_store_is_refused_and_says_what_to_do(path: Path) -> None:
 
 
 def test_a_store_of_a_later_program_is_refused(path: Path) -> None:
-    filled(path)
+    filled(FilePlace(path))
     db = sqlite3.connect(path)
     db.execute("PRAGMA user_version=99")
     db.close()

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from propeller_fl.config import CoordinatorConfig
 from propeller_fl.coordinator._reading import MAX_METRICS
-from propeller_fl.errors import DamagedStoreError, MessageError, StoreError, StrategyError
+from propeller_fl.errors import (
+    DamagedStoreError,
+    LostLeadError,
+    MessageError,
+    StoreError,
+    StrategyError,
+)
 from propeller_fl.learn import State, mean_metrics, strategy, strategy_digest
 from propeller_fl.rounds import Close, Opening, Round
 from propeller_fl.store import KeptState, RoundStore
@@ -90,7 +96,7 @@ def _run_strategy(opening: Opening, store: RoundStore) -> _Made:
         with np.errstate(all="ignore"):  # what is not finite is refused below
             result = strategy(start.strategy, start.strategy_args).aggregate(base, updates, state)
             made = _Made(_checked(result.model, base.shape), _checked_state(result.state), sha256)
-    except (StoreError, DamagedStoreError):
+    except (StoreError, LostLeadError, DamagedStoreError):
         raise
     except StrategyError as err:
         raise ValueError(str(err)) from err

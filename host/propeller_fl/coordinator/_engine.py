@@ -24,7 +24,7 @@ from propeller_fl.coordinator._pruning import Pruner
 from propeller_fl.coordinator._reading import ReadOffer, ReadUpdate, UnreadableUpdate, read_update
 from propeller_fl.coordinator._starts import Starts
 from propeller_fl.coordinator._voice import Voice, status_of
-from propeller_fl.errors import DamagedStoreError, MessageError, StoreError
+from propeller_fl.errors import DamagedStoreError, LostLeadError, MessageError, StoreError
 from propeller_fl.link import Incoming
 from propeller_fl.observe import AggregationBegun, Fact, RoundEnded, UpdateAccepted
 from propeller_fl.rounds import (
@@ -83,8 +83,8 @@ class Engine:
 
     Times are seconds since the epoch; deadlines survive a restart by them. Every method may raise
     :class:`StoreError`, and has then changed nothing: call it again; or
-    :class:`DamagedStoreError`, which is the end. After ``handle`` it is the turn of
-    ``aggregate_due``, ``take_statuses`` and ``owed``.
+    :class:`DamagedStoreError` or :class:`LostLeadError`, which are the end. After ``handle`` it is
+    the turn of ``aggregate_due``, ``take_statuses`` and ``owed``.
 
     ``large``: somebody does the :data:`FileWork` that is handed out; None: no round trains a model
     in parts.
@@ -151,7 +151,7 @@ class Engine:
         """
         try:
             self._in_transaction(partial(self._let_happen, batch, now_s))
-        except (StoreError, DamagedStoreError):
+        except (StoreError, LostLeadError, DamagedStoreError):
             raise
         except Exception:
             if not batch:

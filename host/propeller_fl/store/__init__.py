@@ -31,6 +31,7 @@ from propeller_fl.store._model_files import (
     read_model_file,
 )
 from propeller_fl.store._models_dir import ModelsDir, StoredModel, model_fault
+from propeller_fl.store._postgres_address import PostgresAddress
 from propeller_fl.store._rounds import (
     MAX_STOPPED,
     KeptState,
@@ -68,6 +69,7 @@ __all__ = [
     "ModelsDir",
     "ModelsReport",
     "Owed",
+    "PostgresAddress",
     "PruneBudget",
     "RoundStore",
     "SavedExperiment",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -35,6 +35,8 @@ class Database:
     ``page_bytes`` is for a file that is made; one that is there keeps its own.
     """
 
+    texts: Final = "(SELECT value FROM json_each(?))"
+
     def __init__(
         self,
         source: Path | sqlite3.Connection,
@@ -57,15 +59,28 @@ class Database:
             self._db.close()
             raise
 
+    def take_lead(self, holder: str) -> bool:
+        """The file is the caller's alone."""
+        return True
+
     def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
         """Run one statement with ``?`` parameters."""
         with store_errors(self.path):
             return self._db.execute(sql, values)
 
+    def execute_each(self, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
+        """Run one statement once for each of ``rows``."""
+        with store_errors(self.path):
+            self._db.executemany(sql, rows)
+
     def rows(self, sql: str, *values: object) -> Iterator[tuple[object, ...]]:
         """The rows of a query, one at a time."""
         with store_errors(self.path):
             yield from self._db.execute(sql, values)
+
+    def large_rows(self, sql: str, *values: object, row_bytes: int) -> Iterator[tuple[object, ...]]:
+        """The same, as each is read from the file when it is asked for."""
+        return self.rows(sql, *values)
 
     def blob(self, table: str, column: str, row_id: int) -> sqlite3.Blob:
         """A value to be read piece by piece, within :func:`store_errors`; the caller closes it."""

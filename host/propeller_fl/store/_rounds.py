@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from propeller_fl.rounds import Opening, Receipt, Round, UpdateFacts
 from propeller_fl.store._database import Database
+from propeller_fl.store._postgres_address import PostgresAddress
 from propeller_fl.store._rounds_pruning import (
     PruneBudget,
     oldest_kept_version,
@@ -29,6 +30,7 @@ from propeller_fl.store._rounds_pruning import (
 )
 from propeller_fl.store._rounds_schema import MIGRATIONS, SCHEMA, VERSION
 from propeller_fl.store._rounds_updates import KeptUpdates
+from propeller_fl.store._sql import Sql
 from propeller_fl.store._update_files import UpdateFileRows
 from propeller_fl.wire import (
     Outcome,
@@ -41,6 +43,7 @@ from propeller_fl.wire import (
 )
 
 _MAX_DETAIL_CHARS: Final = 1024
+_ROW_BYTES: Final = 4 * 1024 * 1024  # of an update, when nobody knows
 # An update of 10 KB takes three pages of SQLite's usual 4 KiB, each written by two calls and read
 # again by a checkpoint; of these three go on one. It takes a third of the time, or half for one of
 # 2.6 KB. A commit of one update alone writes more and takes as long, as it waits for the disk.
@@ -101,13 +104,22 @@ class KnownRound:
 class RoundStore:
     """The coordinator's database. One thread at a time; raises :class:`StoreError`.
 
-    ``database`` is a file, or an open connection in autocommit mode (``isolation_level=None``).
+    ``database`` is a file, an open connection in autocommit mode (``isolation_level=None``), or a
+    PostgreSQL server. What is there can only be read until :meth:`take_lead`.
     """
 
-    def __init__(self, database: Path | sqlite3.Connection) -> None:
-        self._db = Database(database, SCHEMA, VERSION, MIGRATIONS, page_bytes=_PAGE_BYTES)
+    def __init__(self, database: Path | sqlite3.Connection | PostgresAddress) -> None:
+        self._db = _open(database)
         self.files = UpdateFileRows(self._db)
         self._stopped: int | None = None  # ids that were stopped before they were a round's
+
+    def take_lead(self, holder: str) -> bool:
+        """Become the only one who writes here, if nobody is; ``holder`` tells others who it is.
+
+        A file is its process's alone, which sees to that by a lock of its own: there it is true.
+        A leader without its connection is none any more, and hears :class:`LostLeadError`.
+        """
+        return self._db.take_lead(holder)
 
     def close(self) -> None:
         """Nothing may be called afterwards."""
@@ -291,10 +303,11 @@ class RoundStore:
 
     def updates(self, round_id: str) -> Iterator[KeptUpdate]:
         """The accepted updates of a round by proplet id, one at a time in memory."""
-        for proplet_id, samples, metrics, vector in self._db.rows(
+        for proplet_id, samples, metrics, vector in self._db.large_rows(
             "SELECT proplet_id, num_samples, metrics, vector FROM updates WHERE round_id = ?"
             " ORDER BY proplet_id",
             round_id,
+            row_bytes=_ROW_BYTES,
         ):
             yield KeptUpdate(
                 str(proplet_id),
@@ -377,7 +390,7 @@ class RoundStore:
         )
         for name, array in state.arrays.items():
             self._db.execute(
-                "INSERT INTO strategy_arrays (uri, name, array) VALUES (?, ?, ?)",
+                'INSERT INTO strategy_arrays (uri, name, "array") VALUES (?, ?, ?)',
                 uri,
                 name,
                 array.astype("<f8", copy=False).tobytes(),
@@ -392,7 +405,7 @@ class RoundStore:
         ).fetchone()
         if row is None:
             return None
-        arrays = self._db.rows("SELECT name, array FROM strategy_arrays WHERE uri = ?", uri)
+        arrays = self._db.rows('SELECT name, "array" FROM strategy_arrays WHERE uri = ?', uri)
         return KeptState(
             {str(name): np.frombuffer(cast(bytes, array), "<f8") for name, array in arrays},
             json.loads(row[0]),
@@ -425,7 +438,10 @@ class RoundStore:
     def owe(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Promise to publish; part of the transaction that makes the promise true."""
         self._db.execute(
-            "INSERT INTO outbox (topic, payload, retain) VALUES (?, ?, ?)", topic, payload, retain
+            "INSERT INTO outbox (topic, payload, retain) VALUES (?, ?, ?)",
+            topic,
+            payload,
+            int(retain),
         )
 
     def owed(self, after: int = 0) -> list[Owed]:
@@ -445,9 +461,12 @@ class RoundStore:
 
     def settle(self, owed_ids: Iterable[int]) -> None:
         """The broker has these."""
-        listed = list(owed_ids)
-        if listed:
-            self._db.execute(
-                "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))",
-                json.dumps(listed),
-            )
+        self._db.execute_each("DELETE FROM outbox WHERE id = ?", [(id_,) for id_ in owed_ids])
+
+
+def _open(database: Path | sqlite3.Connection | PostgresAddress) -> Sql:
+    if not isinstance(database, PostgresAddress):
+        return Database(database, SCHEMA, VERSION, MIGRATIONS, page_bytes=_PAGE_BYTES)
+    from propeller_fl.store._postgres import PostgresDatabase  # an extra, which few have
+
+    return PostgresDatabase(database, SCHEMA, VERSION, MIGRATIONS)

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, cast
 
-from propeller_fl.store._database import Database
+from propeller_fl.store._sql import Sql
 
 _ROW_BYTES: Final = 16 * 1024  # what a row costs besides its contents
 _MAX_ROUNDS: Final = 128  # in one step
-_LISTED: Final = "(SELECT value FROM json_each(?))"
 
 
 @dataclass(slots=True)
@@ -44,7 +43,7 @@ class PruneBudget:
         return True
 
 
-def prune_rounds(db: Database, keep: int, budget: PruneBudget) -> list[str]:
+def prune_rounds(db: Sql, keep: int, budget: PruneBudget) -> list[str]:
     """See :meth:`RoundStore.prune_rounds`."""
     stale = db.execute(
         "SELECT round_id, length(start), round_id IN (SELECT round_id FROM pruned_rounds)"
@@ -69,16 +68,16 @@ def prune_rounds(db: Database, keep: int, budget: PruneBudget) -> list[str]:
     return begun
 
 
-def prune_models(db: Database, keep: int, bases: Iterable[str], budget: PruneBudget) -> None:
+def prune_models(db: Sql, keep: int, bases: Iterable[str], budget: PruneBudget) -> None:
     """See :meth:`RoundStore.prune_models`."""
     oldest = oldest_kept_version(db, keep)
     if oldest is None:
         return
     stale = db.execute(
-        "SELECT uri, length(body) + (SELECT coalesce(sum(length(array)), 0)"
+        'SELECT uri, length(body) + (SELECT coalesce(sum(length("array")), 0)'
         " FROM strategy_arrays WHERE strategy_arrays.uri = models.uri)"
         " FROM models WHERE version < ?"
-        f" AND uri NOT IN {_LISTED}"
+        f" AND uri NOT IN {db.texts}"
         " AND NOT EXISTS (SELECT 1 FROM rounds WHERE rounds.round_id = models.round_id)"
         " ORDER BY version LIMIT ?",
         oldest,
@@ -88,10 +87,10 @@ def prune_models(db: Database, keep: int, bases: Iterable[str], budget: PruneBud
     uris = [uri for uri, size_bytes in stale if budget.take_if_left(size_bytes)]
     if uris:
         for table in ("strategy_arrays", "strategy_states", "models"):
-            db.execute(f"DELETE FROM {table} WHERE uri IN {_LISTED}", json.dumps(uris))
+            db.execute(f"DELETE FROM {table} WHERE uri IN {db.texts}", json.dumps(uris))
 
 
-def oldest_kept_version(db: Database, keep: int) -> int | None:
+def oldest_kept_version(db: Sql, keep: int) -> int | None:
     """See :meth:`RoundStore.oldest_kept_version`."""
     row = db.execute(
         "SELECT version FROM models WHERE version IS NOT NULL"
@@ -106,44 +105,36 @@ def start_digest(start: str) -> str:
     return hashlib.sha256(start.encode()).hexdigest()
 
 
-def _remember(db: Database, round_ids: list[str]) -> None:
+def _remember(db: Sql, round_ids: list[str]) -> None:
     """From here on only their ids are known."""
     rounds = db.execute(
-        f"SELECT round_id, start, phase FROM rounds WHERE round_id IN {_LISTED}",
+        f"SELECT round_id, start, phase FROM rounds WHERE round_id IN {db.texts}",
         json.dumps(round_ids),
-    )
+    ).fetchall()
     known = [(round_id, start_digest(start), phase) for round_id, start, phase in rounds]
-    db.execute(
-        "INSERT INTO pruned_rounds SELECT json_extract(value, '$[0]'),"
-        " json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?)",
-        json.dumps(known),
-    )
+    db.execute_each("INSERT INTO pruned_rounds VALUES (?, ?, ?)", known)
 
 
-def _delete_records(db: Database, round_ids: list[str], budget: PruneBudget) -> None:
+def _delete_records(db: Sql, round_ids: list[str], budget: PruneBudget) -> None:
     """Delete refusals and updates of these rounds, and the rounds that have none left."""
     listed = json.dumps(round_ids)
     deleted = db.execute(
         "DELETE FROM refusals WHERE id IN"
-        f" (SELECT id FROM refusals WHERE round_id IN {_LISTED} LIMIT ?)",
+        f" (SELECT id FROM refusals WHERE round_id IN {db.texts} LIMIT ?)",
         listed,
         budget.rows,
     )
     budget.take(deleted.rowcount)
     updates = db.execute(
         "SELECT round_id, proplet_id, length(vector) FROM updates"
-        f" WHERE round_id IN {_LISTED} LIMIT ?",
+        f" WHERE round_id IN {db.texts} LIMIT ?",
         listed,
         budget.rows,
     ).fetchall()
-    keys = [key for *key, size_bytes in updates if budget.take_if_left(size_bytes)]
+    keys = [tuple(key) for *key, size_bytes in updates if budget.take_if_left(size_bytes)]
+    db.execute_each("DELETE FROM updates WHERE round_id = ? AND proplet_id = ?", keys)
     db.execute(
-        "DELETE FROM updates WHERE (round_id, proplet_id) IN"
-        " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))",
-        json.dumps(keys),
-    )
-    db.execute(
-        f"DELETE FROM rounds WHERE round_id IN {_LISTED}"
+        f"DELETE FROM rounds WHERE round_id IN {db.texts}"
         " AND NOT EXISTS (SELECT 1 FROM updates WHERE updates.round_id = rounds.round_id)"
         " AND NOT EXISTS (SELECT 1 FROM refusals WHERE refusals.round_id = rounds.round_id)",
         listed,

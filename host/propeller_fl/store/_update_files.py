@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from propeller_fl import disk
 from propeller_fl.errors import StoreError
 from propeller_fl.rounds import UpdateFacts
-from propeller_fl.store._database import Database
+from propeller_fl.store._sql import Sql
 from propeller_fl.store._vector_file import VectorFile
 from propeller_fl.wire import Manifest, UpdateManifest
 
@@ -40,13 +40,15 @@ class ModelFile:
 class UpdateFileRows:
     """Their rows, within the caller's transaction. Raises :class:`StoreError`."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Sql) -> None:
         self._db = db
 
     def offer(self, update: UpdateFacts, document: bytes) -> None:
         """An update is offered, in the place of what its proplet may have offered before."""
         self._db.execute(
-            "INSERT OR REPLACE INTO update_files VALUES (?, ?, ?, ?, 0)",
+            "INSERT INTO update_files VALUES (?, ?, ?, ?, 0)"
+            " ON CONFLICT (round_id, proplet_id) DO UPDATE"
+            " SET sha256 = excluded.sha256, document = excluded.document, whole = 0",
             update.round_id,
             update.proplet_id,
             update.sha256,
