@@ -26,6 +26,8 @@ START = {
     "timeout_s": 60,
 }
 
+ACTS = ("/api/rounds/r-1/stop", "/api/experiments", "/api/experiments/x-1/command")
+
 
 def ours(client: httpx.Client) -> dict[str, str]:
     return {"origin": str(client.base_url).rstrip("/")}
@@ -78,7 +80,8 @@ def test_without_a_token_nothing_is_told(guarded: Guarded) -> None:
         assert client.get("/api/me").json()["known"] is False
         for path in ("/api/snapshot", "/api/stream", "/api/rounds/r-1", "/models/0"):
             assert client.get(path).status_code == 401, path
-        assert client.post("/api/rounds", json=START, headers=ours(client)).status_code == 401
+        for path in ("/api/rounds", *ACTS):
+            assert client.post(path, json=START, headers=ours(client)).status_code == 401, path
 
 
 @pytest.mark.parametrize("role", [AccessRole.PROPLET, AccessRole.MANAGER, AccessRole.DASHBOARD])
@@ -95,6 +98,8 @@ def test_an_observer_looks_and_an_operator_starts(guarded: Guarded) -> None:
         refused = observer.post("/api/rounds", json=START)
         assert refused.status_code == 403
         assert "operator" in refused.json()["error"]
+        for path in ACTS:
+            assert observer.post(path, json={}).status_code == 403, path
     with guarded.client(guarded.token(AccessRole.OPERATOR)) as operator:
         assert operator.post("/api/rounds", json=START).json()["phase"] == "open"
         assert operator.get("/api/rounds/r-1").json()["start"]["participants"] == 1
@@ -102,6 +107,13 @@ def test_an_observer_looks_and_an_operator_starts(guarded: Guarded) -> None:
         assert (bad.status_code, bad.json()["field"]) == (400, "k_of_n")
         used = operator.post("/api/rounds", json=START | {"timeout_s": 61})
         assert used.status_code == 409
+        stop = {"round_id": "r-1", "reason": "enough"}
+        assert operator.post("/api/rounds/r-2/stop", json=stop).status_code == 400
+        stopped = operator.post("/api/rounds/r-1/stop", json=stop).json()
+        assert (stopped["phase"], stopped["detail"]) == ("failed", "stopped by operator: enough")
+        never = operator.post("/api/rounds/r-9/stop", json={"round_id": "r-9"})
+        assert never.status_code == 409
+        assert "stopped before it was opened" in never.json()["error"]
 
 
 def test_a_session_is_a_cookie_that_no_script_reads_and_ends_with_its_token(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,15 +48,18 @@ def page(browser: Browser, deployment: Deployment) -> Iterator[Page]:
 
 
 def is_complaint(said: ConsoleMessage) -> bool:
-    return said.type == "error" and "status of 409" not in said.text  # which is how we refuse
+    refused = ("status of 409", "status of 400")  # which is how we refuse
+    return said.type == "error" and not any(how in said.text for how in refused)
 
 
-def start_round(page: Page, name: str, **fields: str) -> None:
-    """As a person does, with the keyboard where it matters."""
+def start_round(page: Page, name: str, *, choose: str = "", **fields: str) -> None:
+    """As a person does, with the keyboard where it matters. ``choose`` takes part as well."""
     page.get_by_role("button", name="Start a round").focus()
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog", name="Start a round")
     dialog.get_by_label("Name").fill(name)
+    if choose:
+        dialog.get_by_label(choose).check()
     for label, value in fields.items():
         dialog.get_by_label(label.replace("_", " ")).fill(value)
     dialog.get_by_role("button", name="Start", exact=True).press("Enter")
@@ -93,6 +97,68 @@ def test_what_the_coordinator_refuses_is_said_where_it_was_asked(page: Page) -> 
     expect(page.get_by_role("alert").filter(has_text="r-refused is refused")).to_be_visible(
         timeout=PATIENCE_MS
     )
+
+
+def test_a_round_that_cannot_end_is_stopped_from_the_page(
+    page: Page, deployment: Deployment
+) -> None:
+    with peer_at(deployment.address) as peer:
+        peer.publish("control/proplet/create", Discovery("ghost").encode())
+    page.get_by_role("row", name="ghost").wait_for()
+    start_round(page, "r-endless", choose="ghost", Seconds_at_most="86400")
+    story = page.get_by_role("article", name="r-endless")
+    expect(story).to_contain_text("6 of 7")
+    page.set_viewport_size({"width": 360, "height": 740})
+    stop = page.get_by_role("button", name="Stop round r-endless")
+    stop.focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog", name="Stop round r-endless?")
+    expect(dialog).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.keyboard.press("Escape")
+    expect(dialog).not_to_be_visible()
+    expect(stop).to_be_focused()
+    expect(story).to_contain_text("open")
+    stop.click()
+    dialog.get_by_label("Reason").fill("a ghost is waited for")
+    page.keyboard.press("Enter")
+    expect(dialog).not_to_be_visible()
+    expect(story).to_contain_text("stopped by operator: a ghost is waited for")
+    expect(stop).not_to_be_visible()
+    expect(story).to_contain_text("6 of 7")
+    rounds = page.get_by_role("table", name="Rounds, the newest first")
+    expect(rounds.get_by_role("row", name="r-endless")).to_contain_text("failed")
+    expect(page.get_by_role("status").filter(has_text="r-endless has failed")).to_be_attached()
+
+
+def test_an_experiment_is_started_paused_and_stopped_from_the_page(page: Page) -> None:
+    page.get_by_role("button", name="Start an experiment").press("Enter")
+    dialog = page.get_by_role("dialog", name="Start an experiment")
+    text = dialog.get_by_label("What it is")
+    made = text.input_value()
+    for wrong, says in [
+        (made.replace("[stop]", "[stop"), "at line"),
+        (made.replace("rounds = 5", "rounds = 0"), "rounds"),
+        (made.replace("lr = 0.1", "lr = 0.1\n[nonsense]"), "nonsense is not known"),
+    ]:
+        text.fill(wrong)
+        dialog.get_by_role("button", name="Start", exact=True).click()
+        expect(dialog.get_by_role("alert")).to_contain_text(says)
+    name = re.search(r'experiment_id = "(x-[0-9-]+)"', made)
+    assert name is not None
+    alone = made.replace("at_least = 1", f'ids = ["{PROPLETS[0]}"]')
+    text.fill(alone.replace("rounds = 5", "rounds = 100000"))
+    dialog.get_by_role("button", name="Start", exact=True).click()
+    expect(dialog).not_to_be_visible()
+    row = page.get_by_role("row", name=name[1]).filter(has_text="/ 100,000")
+    row.get_by_role("button", name="Pause").press("Enter")
+    expect(row).to_contain_text("paused")
+    row.get_by_role("button", name="Resume").click()
+    expect(row).to_contain_text("running")
+    row.get_by_role("button", name="Stop").click()
+    page.get_by_role("dialog", name="Stop experiment").get_by_text("Stop the experiment").click()
+    expect(row).to_contain_text("stopped")
+    expect(row.get_by_role("button")).to_have_count(0)
 
 
 def test_an_experiment_is_followed_to_its_end(page: Page, deployment: Deployment) -> None:

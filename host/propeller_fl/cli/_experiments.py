@@ -6,9 +6,7 @@ import contextlib
 import json
 import sys
 import time
-import tomllib
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,7 @@ from propeller_fl.cli._services import run_until_stopped
 from propeller_fl.deployment import Role
 from propeller_fl.errors import RequestError
 from propeller_fl.log import printable
-from propeller_fl.operator import Operator
+from propeller_fl.operator import Operator, parse_experiment
 from propeller_fl.store import (
     ExperimentStore,
     RoundStore,
@@ -293,14 +291,12 @@ def read_experiment(
     """The experiment that a TOML file describes. Raises :class:`RequestError` for a file that is
     none, :class:`MessageError` for what cannot be."""
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-        made = f"{file.stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-        document["experiment_id"] = experiment_id or document.get("experiment_id", made)
-        if rounds is not None:
-            document["stop"] = {**document.get("stop", {}), "rounds": rounds}
-        return ExperimentStart.decode(json.dumps(document).encode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError) as err:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as err:
         raise RequestError(f"{file}: {err}", hint="docs/experiments.md has examples") from err
+    return parse_experiment(
+        text, str(file), name=file.stem, experiment_id=experiment_id, rounds=rounds
+    )
 
 
 @contextlib.contextmanager

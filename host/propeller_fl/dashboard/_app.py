@@ -7,6 +7,9 @@
 ``GET /api/snapshot``            the same snapshot, for scripts
 ``GET /api/rounds/{id}``         a round with its participants and its story
 ``POST /api/rounds``             starts one: a RoundStart message
+``POST /api/rounds/{id}/stop``   stops one: a RoundStop message
+``POST /api/experiments``        starts one: ``{"toml": …}``, as in a file
+``POST /api/experiments/{id}/command``  pauses, resumes, stops one: an ExperimentCommand message
 ``GET /models/{N}?format=``      a model's document, or the model in another form
 ``GET /healthz``                 ``{"status": "ok", "broker": "up" | "down"}``
 """
@@ -37,9 +40,19 @@ from propeller_fl.dashboard._guard import (
 )
 from propeller_fl.errors import ConfigError, LinkError, MessageError, RequestError
 from propeller_fl.learn import strategy_arguments, strategy_names
+from propeller_fl.operator import parse_experiment
 from propeller_fl.store import ModelFormat, convert
 from propeller_fl.web import WebServer
-from propeller_fl.wire import Manifest, RoundStart, UpdateFormat, decode_document
+from propeller_fl.wire import (
+    ExperimentCommand,
+    ExperimentPhase,
+    ExperimentStatus,
+    Manifest,
+    RoundStart,
+    RoundStop,
+    UpdateFormat,
+    decode_document,
+)
 
 _VERSION: Final = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 _KINDS: Final = {
@@ -78,8 +91,15 @@ def dashboard_app(dashboard: Dashboard, door: Door) -> Fence:
             Route("/api/logout", routes.logout, methods=["POST"]),
             Route("/api/stream", routes.seen(routes.stream)),
             Route("/api/snapshot", routes.seen(routes.snapshot)),
-            Route("/api/rounds", routes.seen(routes.start_round), methods=["POST"]),
+            Route("/api/rounds", routes.done(routes.start_round), methods=["POST"]),
             Route("/api/rounds/{round_id}", routes.seen(routes.round)),
+            Route("/api/rounds/{name}/stop", routes.done(routes.stop_round), methods=["POST"]),
+            Route("/api/experiments", routes.done(routes.start_experiment), methods=["POST"]),
+            Route(
+                "/api/experiments/{name}/command",
+                routes.done(routes.command_experiment),
+                methods=["POST"],
+            ),
             Route("/models/{version}", routes.seen(routes.model)),
         ],
         exception_handlers={
@@ -109,6 +129,18 @@ class _Routes:
             return response
 
         return guarded
+
+    def done(self, route: Callable[[Request], Any]) -> Callable[[Request], Any]:
+        """A route that changes something, for those who may."""
+
+        async def permitted(request: Request, visitor: Visitor) -> Response:
+            if not visitor.may_start:
+                what = "only an operator may start and stop anything"
+                return refused(403, what, "log in as the operator")
+            response: Response = await route(request)
+            return response
+
+        return self.seen(permitted)
 
     async def health(self, request: Request) -> Response:
         broker = "up" if self._dashboard.broker_up else "down"
@@ -168,14 +200,38 @@ class _Routes:
         found = await run_in_threadpool(self._dashboard.round, request.path_params["round_id"])
         return JSONResponse(found) if found else refused(404, "there is no such round here")
 
-    async def start_round(self, request: Request, visitor: Visitor) -> Response:
-        if not visitor.may_start:
-            return refused(403, "only an operator may start rounds", "log in as the operator")
+    async def start_round(self, request: Request) -> Response:
         start = RoundStart.decode(await _body(request))
         status = await run_in_threadpool(self._dashboard.start_round, start)
         if not opened(status):
             return refused(409, f"round {start.round_id} is refused: {status.detail}")
         return JSONResponse({"round_id": start.round_id, "phase": str(status.phase)}, 201)
+
+    async def stop_round(self, request: Request) -> Response:
+        stop = RoundStop.received(request.path_params["name"], await _body(request))
+        status = await run_in_threadpool(self._dashboard.stop_round, stop)
+        if not opened(status):
+            return refused(409, f"there is no round {stop.round_id}: {status.detail}")
+        return JSONResponse(
+            {"round_id": stop.round_id, "phase": str(status.phase), "detail": status.detail}
+        )
+
+    async def start_experiment(self, request: Request) -> Response:
+        text = decode_document(await _body(request)).get("toml")
+        try:
+            start = parse_experiment(str(text or ""), "this text")
+        except RequestError as err:
+            return refused(400, str(err.args[0]), err.hint)
+        status = await run_in_threadpool(self._dashboard.start_experiment, start)
+        if status.phase is ExperimentPhase.REFUSED:
+            return refused(409, f"experiment {start.experiment_id} is refused: {status.detail}")
+        return _stands(status, 201)
+
+    async def command_experiment(self, request: Request) -> Response:
+        said = ExperimentCommand.decode(await _body(request))
+        if said.experiment_id != request.path_params["name"]:
+            return refused(400, f"it names the experiment {said.experiment_id}")
+        return _stands(await run_in_threadpool(self._dashboard.command_experiment, said))
 
     async def model(self, request: Request, visitor: Visitor) -> Response:
         text = request.path_params["version"]
@@ -194,6 +250,11 @@ class _Routes:
         name = f"global_model_v{text}.{suffix}"
         headers = {"content-disposition": f'attachment; filename="{name}"'}
         return Response(data, headers=headers, media_type="application/octet-stream")
+
+
+def _stands(status: ExperimentStatus, code: int = 200) -> JSONResponse:
+    found = {"experiment_id": status.experiment_id, "phase": str(status.phase)}
+    return JSONResponse(found | {"detail": status.detail}, code)
 
 
 async def _body(request: Request) -> bytes:

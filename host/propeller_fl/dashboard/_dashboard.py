@@ -11,14 +11,26 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from propeller_fl.clock import steady_clock
 from propeller_fl.config import DashboardConfig
 from propeller_fl.dashboard._view import View
 from propeller_fl.errors import LinkError, RequestError
 from propeller_fl.link import Incoming, Link
-from propeller_fl.wire import Phase, RoundStart, RoundStatus, Topics
+from propeller_fl.operator import is_obeyed
+from propeller_fl.wire import (
+    ExperimentCommand,
+    ExperimentStart,
+    ExperimentStatus,
+    Phase,
+    RoundStart,
+    RoundStatus,
+    RoundStop,
+    Topics,
+)
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 
@@ -132,18 +144,70 @@ class Dashboard:
 
         Raises :class:`RequestError` when nobody answers, :class:`LinkError` without a broker.
         """
-        digest, until_s = start.digest(), time.monotonic() + self._config.wait_s
-        self._link.publish(self._topics.round_start, start.encode()).wait(self._config.wait_s)
+        digest = start.digest()
+        return self._ask(
+            self._topics.round_start,
+            start.encode(),
+            lambda: self._view.verdict(digest),
+            f"nobody has opened {start.round_id}",
+            "a coordinator",
+        )
+
+    def stop_round(self, stop: RoundStop) -> RoundStatus:
+        """Have a round stopped; returns how it has ended. Raises as :meth:`start_round`."""
+
+        def ended() -> RoundStatus | None:
+            status = self._view.status(stop.round_id)
+            return status if status is not None and status.phase.closed else None
+
+        topic = self._topics.round_stop(stop.round_id)
+        nobody = f"nobody has stopped {stop.round_id}"
+        return self._ask(topic, stop.encode(), ended, nobody, "a coordinator")
+
+    def start_experiment(self, start: ExperimentStart) -> ExperimentStatus:
+        """Ask for an experiment; returns the service's word on it. Raises as
+        :meth:`start_round`."""
+        name, digest, known = start.experiment_id, start.digest(), self._view.experiments
         with self._lock:
-            while (status := self._view.verdict(digest)) is None:
+            known.forget_answer(name, digest)
+        return self._ask(
+            self._topics.experiment_start,
+            start.encode(),
+            lambda: known.answer(name, digest),
+            f"nobody has started {name}",
+            "the service of experiments",
+        )
+
+    def command_experiment(self, said: ExperimentCommand) -> ExperimentStatus:
+        """Pause, resume or stop an experiment; returns where it then stands, which is not where it
+        should if that cannot be. Raises as :meth:`start_round`."""
+        name = said.experiment_id
+
+        def obeyed() -> ExperimentStatus | None:
+            status = self._view.experiments.status(name)
+            return status if status is not None and is_obeyed(said.command, status) else None
+
+        topic = self._topics.experiment_command(name)
+        nobody = f"{name} is not where that leads to"
+        return self._ask(topic, said.encode(), obeyed, nobody, "the service of experiments")
+
+    def _ask(
+        self, topic: str, message: bytes, found: Callable[[], _T | None], nobody: str, whose: str
+    ) -> _T:
+        """Publish ``message`` and wait for what is ``found``, holding the lock, when it is
+        answered."""
+        until_s = time.monotonic() + self._config.wait_s
+        self._link.publish(topic, message).wait(self._config.wait_s)
+        with self._lock:
+            while (answer := found()) is None:
                 left_s = until_s - time.monotonic()
                 if left_s <= 0 or self._stopping.is_set():
                     raise RequestError(
-                        f"nobody has opened {start.round_id} within {self._config.wait_s:g} s",
-                        hint="is a coordinator running on this broker, with the same topic prefix?",
+                        f"{nobody}, {self._config.wait_s:g} s after it was asked for",
+                        hint=f"is {whose} running on this broker, with the same topic prefix?",
                     )
                 self._lock.wait(min(left_s, 1.0))
-        return status
+        return answer
 
     def document(self, version: int) -> bytes:
         """The document that is retained as model ``version``.

@@ -1,4 +1,4 @@
-"""Who may look at the page, and who may start rounds from it."""
+"""Who may look at the page, and who may start and stop things from it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _HEADERS: Final = {
 class DashboardGuard:
     """``tls``        of the server; None: plain HTTP
     ``find``       whose token that is; None: nobody needs one, which is for loopback alone
-    ``may_start``  whether rounds may be started at all
+    ``may_start``  whether rounds and experiments may be started and stopped at all
     """
 
     tls: ssl.SSLContext | None = field(default=None, repr=False)

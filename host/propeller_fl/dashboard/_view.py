@@ -56,7 +56,7 @@ class View:
         self._rounds: dict[str, RoundView] = {}
         self._fleet = FleetView(liveness_timeout_s, keep_proplets)
         self._models = ModelsView(keep_models)
-        self._experiments = ExperimentsView(keep_experiments)
+        self.experiments = ExperimentsView(keep_experiments)
         self._starts: OrderedDict[str, RoundStart] = OrderedDict()  # by digest
         self._verdicts: OrderedDict[str, RoundStatus] = OrderedDict()  # by digest of the start
         self._early: deque[tuple[str, UpdateAck]] = deque(maxlen=_MAX_EARLY)
@@ -83,6 +83,11 @@ class View:
         """What became of the start with this digest, if it was heard lately."""
         return self._verdicts.get(start_sha256)
 
+    def status(self, round_id: str) -> RoundStatus | None:
+        """What was said last of this round, if it is known."""
+        round_ = self._rounds.get(round_id)
+        return None if round_ is None else round_.status
+
     def is_open(self, round_id: str) -> bool:
         round_ = self._rounds.get(round_id)
         return round_ is not None and round_.phase == Phase.OPEN
@@ -94,7 +99,7 @@ class View:
             "proplets": self._fleet.snapshot(),
             "rounds": [round_.summary() for round_ in self._rounds.values()],
             **self._models.snapshot(),
-            **self._experiments.snapshot(),
+            **self.experiments.snapshot(),
         }
 
     def take_changes(self, now_s: float) -> dict[str, Any]:
@@ -102,7 +107,7 @@ class View:
         changed, self._changed = self._changed, {}
         gone, self._gone = self._gone, {}
         found = self._fleet.take_changes(_MAX_AT_ONCE) | self._models.take_changes()
-        found |= self._experiments.take_changes()
+        found |= self.experiments.take_changes()
         rounds = [self._rounds[i].summary() for i in changed if i in self._rounds]
         if rounds:
             found["rounds"] = rounds
@@ -218,11 +223,11 @@ class View:
 
     def _on_experiment(self, name: str, payload: bytes) -> None:
         if not payload:
-            self._experiments.forgot(name)
+            self.experiments.forgot(name)
             return
         status = ExperimentStatus.decode(payload)
         self._same(status.experiment_id == name)
-        self._experiments.said(status)
+        self.experiments.said(status)
 
     def _on_proplet(self, kind: str, speaker: str | None, payload: bytes, now_s: float) -> None:
         if kind == "create":

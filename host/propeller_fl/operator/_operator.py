@@ -14,6 +14,7 @@ from typing import Final, Self
 
 from propeller_fl.errors import LinkError, MessageError, RequestError
 from propeller_fl.link import BrokerAddress, Incoming, Link, LinkLoop
+from propeller_fl.operator._experiments import is_obeyed
 from propeller_fl.parts import Fetcher, PartsServer, places_of
 from propeller_fl.wire import (
     Command,
@@ -154,16 +155,11 @@ class Operator:
     def command_experiment(self, experiment_id: str, command: Command) -> ExperimentStatus:
         """Pause, resume or stop an experiment; returns where it then stands, which is not where it
         should if that cannot be. Raises as :meth:`start_experiment`."""
-        wanted = {
-            Command.PAUSE: (ExperimentPhase.PAUSED,),
-            Command.RESUME: (ExperimentPhase.RUNNING,),
-            Command.STOP: (ExperimentPhase.STOPPING,),
-        }[command]
         return self._ask_experiment(
             experiment_id,
             self._topics.experiment_command(experiment_id),
             ExperimentCommand(experiment_id, command).encode(),
-            lambda status: status.phase in wanted or status.phase.ended,
+            lambda status: is_obeyed(command, status),
         )
 
     def watch_experiment(self, experiment_id: str, timeout_s: float) -> Iterator[ExperimentStatus]:

@@ -5,8 +5,10 @@ import { drawCurves } from "/static/curves.js";
 import { drawExperiments } from "/static/experiments.js";
 import { drawFleet, setUpFleet } from "/static/fleet.js";
 import { drawModels } from "/static/models.js";
-import { drawRounds, drawTimes, refreshStory } from "/static/rounds.js";
+import { drawRounds, drawTimes, refreshStory, setUpRounds } from "/static/rounds.js";
 import { setUpStart } from "/static/start.js";
+import { setUpAsk } from "/static/ask.js";
+import { setUpExperiment } from "/static/experiment.js";
 
 export const state = {
   proplets: new Map(),
@@ -148,6 +150,7 @@ async function enter() {
   $("login").hidden = me.known;
   $("board").hidden = !me.known;
   $("new-round").hidden = !me.may_start;
+  drawExperiments(state); // whose buttons are for who may
   $("who").hidden = !me.name;
   if (me.name) {
     const out = el("button", { type: "button", class: "quiet", onclick: leave }, "Log out");
@@ -222,5 +225,8 @@ function drawAges() {
 setUpTheme();
 setUpFleet(state);
 setUpStart(state);
+setUpRounds();
+setUpExperiment(state);
+setUpAsk();
 setInterval(drawAges, 1000);
 enter();

@@ -6,7 +6,7 @@ export const $ = (id) => document.getElementById(id);
 export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   set(node, attributes);
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== ""));
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== "" && child !== false));
   return node;
 }
 
@@ -26,7 +26,8 @@ function set(node, attributes) {
   }
 }
 
-/** Rows of a table by key: those that are as before stay, and with them focus and selection. */
+/** Rows of a table by key: those that are as before stay, and with them focus and selection. `make`
+    is given the row of before, which it may bring up to date and return. */
 export function keepRows(body, items, keyOf, stampOf, make) {
   const old = new Map([...body.children].map((row) => [row.dataset.key, row]));
   const focused = document.activeElement?.closest?.("tr");
@@ -35,10 +36,10 @@ export function keepRows(body, items, keyOf, stampOf, make) {
     const stamp = stampOf(item);
     const before = old.get(key);
     if (before && before.dataset.stamp === stamp) return before;
-    const row = make(item);
+    const row = make(item, before);
     row.dataset.key = key;
     row.dataset.stamp = stamp;
-    if (before && before === focused) row.dataset.refocus = "1";
+    if (before && row !== before && before === focused) row.dataset.refocus = "1";
     return row;
   });
   const same = rows.length === body.children.length && rows.every((row, i) => body.children[i] === row);

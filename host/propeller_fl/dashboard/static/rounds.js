@@ -1,7 +1,8 @@
 // The list of rounds, and the story of the one that is chosen.
 
 import { $, bytes, clock, el, keepRows, left, measure, number, tag } from "/static/dom.js";
-import { nowS } from "/static/app.js";
+import { nowS, post, state as page } from "/static/app.js";
+import { ask } from "/static/ask.js";
 
 const KINDS = { open: "busy", aggregating: "busy", complete: "good", timeout: "warn", failed: "bad", refused: "bad" };
 const SEATS = { accepted: "good", refused: "bad", failed: "bad", launched: "busy", absent: "warn" };
@@ -88,8 +89,9 @@ export async function refreshStory(state, ids = [chosen]) {
 }
 
 function drawStory() {
+  drawStop(story);
   if (!story) {
-    $("story").replaceChildren(el("h3", { id: "story-title" }, chosen || "No round chosen"));
+    $("story-body").replaceChildren(el("h3", { id: "story-title" }, chosen || "No round chosen"));
     return;
   }
   const round = story;
@@ -107,8 +109,34 @@ function drawStory() {
   parts.push(el("h4", {}, "Participants"), seatsOf(round));
   const line = timelineOf(round);
   parts.push(el("h4", {}, "What happened"), line);
-  $("story").replaceChildren(...parts);
+  $("story-body").replaceChildren(...parts);
+  drawTimes(page);
   if (atEnd) line.scrollTop = line.scrollHeight;
+}
+
+/** The button stays where it is while the story beside it is drawn anew: a click is not lost. */
+function drawStop(round) {
+  const button = $("stop-round");
+  const hidden = !round || round.closed || !page.me.may_start;
+  if (hidden && document.activeElement === button) $("story").focus({ preventScroll: true });
+  button.hidden = hidden;
+  button.setAttribute("aria-label", hidden ? "Stop" : `Stop round ${round.id}`);
+}
+
+export function setUpRounds() {
+  $("stop-round").addEventListener("click", () => {
+    const { id } = story;
+    ask({
+      title: `Stop round ${id}?`,
+      text: "It ends now and for good. No model is made of it, however many updates are in, and its proplets stop.",
+      go: "Stop the round",
+      wantsReason: true,
+      act: async (reason) => {
+        await post(`/api/rounds/${encodeURIComponent(id)}/stop`, { round_id: id, reason });
+        await refreshStory(page, [id]);
+      },
+    });
+  });
 }
 
 function factsOf(round) {
