@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -53,8 +52,10 @@ def an_http_face(terminal: Terminal) -> None:
     )
 
 
-def the_client_of_the_page(terminal: Terminal) -> None:
-    page = (REPOSITORY / "wasm_client" / "README.md").read_text()
-    [source] = re.findall(r"```c\n(.*?)```", page, re.DOTALL)
-    Path("my_client").mkdir()
-    Path("my_client/my_client.c").write_text(source)
+def a_compiler(terminal: Terminal) -> None:
+    """Of AssemblyScript, where `make assemblyscript` has put it."""
+    modules = REPOSITORY / "examples/least_squares_as/node_modules"
+    if (modules / "installed").exists():
+        Path("examples/least_squares_as/node_modules").symlink_to(modules)
+    else:
+        terminal.lacks("least_squares_as", "AssemblyScript (make assemblyscript)")

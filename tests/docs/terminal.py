@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -36,10 +37,14 @@ class Terminal(contextlib.ExitStack):
         self._home = directory
         self._patch = patch
         self._services: list[Service] = []
+        self._lacks: dict[str, str] = {}
         self.missing: set[str] = set()
         self.values = {"broker": str(free_port()), "metrics": str(free_port())}
         self.directory = directory / "checkout"
-        shutil.copytree(REPOSITORY / "examples", self.directory / "examples")
+        made = shutil.ignore_patterns("node_modules", "*.wasm")
+        shutil.copytree(REPOSITORY / "examples", self.directory / "examples", ignore=made)
+        for plan in self.directory.glob("examples/experiments/*.toml"):
+            plan.write_text(re.sub(r"timeout_s = \d+", "timeout_s = 300", plan.read_text()))
         shutil.copytree(REPOSITORY / "deploy", self.directory / "deploy")
         patch.chdir(self.directory)
         for tool in ("mosquitto_pub", "mosquitto_sub"):
@@ -51,8 +56,10 @@ class Terminal(contextlib.ExitStack):
             DOCKER_CONFIG=directory,
             PATH=f"{program}{os.pathsep}{os.environ['PATH']}",
             PWD=self.directory,
+            npm_config_update_notifier="false",
             PROPELLER_FL_DATA_DIR=directory / "state",
             PROPELLER_FL_BROKER_PORT=self.values["broker"],
+            PROPELLER_FL_MODEL_SERVER_MODELS_DIR=directory / "state" / "models",
             PROPELLER_FL_METRICS_HTTP_PORT=self.values["metrics"],
         )
 
@@ -64,12 +71,17 @@ class Terminal(contextlib.ExitStack):
         for name, value in environment.items():
             self._patch.setenv(name, str(value))
 
+    def lacks(self, name: str, tool: str) -> None:
+        """Commands that have ``name`` in them need a ``tool`` that is not on this machine."""
+        self._lacks[name] = tool
+
     def type(self, text: str) -> None:
         """One command; fails with all that it said when it does not go well."""
         words = words_of(text)
-        tools = _TOOLS & set(words)
-        if any(shutil.which(tool) is None for tool in tools):
-            self.missing |= {tool for tool in tools if shutil.which(tool) is None}
+        missing = {tool for tool in _TOOLS & set(words) if shutil.which(tool) is None}
+        missing |= {tool for name, tool in self._lacks.items() if name in text}
+        if missing:
+            self.missing |= missing
         elif words[0] == "cd":
             self._patch.chdir(words[1])
         elif words[0] == "propeller-fl" and _runs_on(words[1:]):

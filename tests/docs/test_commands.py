@@ -106,3 +106,16 @@ def test_a_new_command_is_run_and_a_wrong_one_found() -> None:
         check(wrong)
     with pytest.raises(AssertionError, match="No rule to make target"):
         check(Command("README.md", 1, "make tset"))
+
+
+@pytest.mark.parametrize(
+    ("language", "file"),
+    [
+        ("c", "examples/least_squares/least_squares.c"),
+        ("typescript", "examples/least_squares_as/assembly/client.ts"),
+    ],
+)
+def test_the_client_that_is_shown_is_the_one_that_is_run(language: str, file: str) -> None:
+    page = (REPOSITORY / "docs/write-a-client.md").read_text()
+    [shown] = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    assert shown == (REPOSITORY / file).read_text()
