@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test docs flower bench faults simulate fuzz lint format firmware-test clean
+.PHONY: help demo test docs flower assemblyscript bench faults simulate fuzz lint format firmware-test clean
 
 help:
 	@echo "make demo           train on digits with ten proplets and show how it goes"
 	@echo "make test           lint, types and every test that builds no firmware"
 	@echo "make docs           these documents as a site in site/, with search and the API reference"
 	@echo "make flower         install Flower beside us, so that make test compares strategies with its"
+	@echo "make assemblyscript install the compiler of one example, which make test then builds and runs"
 	@echo "make bench          what we cost, beside the least it could be and beside Flower"
 	@echo "make faults         kill every process some hundred times; nothing may be lost"
 	@echo "make simulate       run the coordinator through 100,000 seeded schedules of faults"
@@ -49,6 +50,14 @@ flower: .venv-flower/installed
 	@.venv-flower/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(FLOWER)
 	@touch $@
 
+# The one compiler that pip does not have; without it the tests of that example are skipped.
+AS := examples/least_squares_as
+assemblyscript: $(AS)/node_modules/installed
+$(AS)/node_modules/installed: $(AS)/package.json
+	@echo "installing AssemblyScript into $(AS)/node_modules"
+	@npm install --prefix $(AS) --no-package-lock --no-audit --no-fund --silent
+	@touch $@
+
 # Flower is measured where `make flower` has put it.
 bench: $(VENV)/installed-dev
 	$(BIN)/python bench/run.py
@@ -81,4 +90,4 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff format
 
 clean:
-	rm -rf $(VENV) .venv-flower demo-out site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-flower demo-out site $(AS)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = {"README.md": "index.md", "wasm_client/README.md": "client-sdk.md"}
 """Files of the repository that are pages, and which."""
 
+_MADE = {"__pycache__", "node_modules"}
 _PACKAGE = ROOT / "host" / "propeller_fl"
 _LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(?=\))")
 _LANGUAGES = {".py": "python", ".c": "c", ".h": "c", ".ts": "typescript", ".yaml": "yaml"}
@@ -101,7 +102,7 @@ def _inside(folder: str) -> list[str]:
     return [
         f"{folder}/{file.name}"
         for file in sorted((ROOT / folder).iterdir())
-        if not file.name.startswith((".", "__pycache__"))
+        if not file.name.startswith(".") and file.name not in _MADE and file.suffix != ".wasm"
     ]
 
 

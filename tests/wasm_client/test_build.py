@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +24,9 @@ def _build(folder: Path, source: str) -> Path:
     return build_module(folder, folder / "client.wasm").path
 
 
-def test_the_client_of_the_readme(tmp_path: Path) -> None:
-    """Least squares on y = 2 x0 - x1, as written there."""
-    readme = (CLIENT / "README.md").read_text()
-    (source,) = re.findall(r"```c\n(.*?)```", readme, re.S)
+def test_the_example(tmp_path: Path) -> None:
+    """Least squares on y = 2 x0 - x1."""
+    source = (CLIENT.parent / "examples/least_squares/least_squares.c").read_text()
     x = np.random.default_rng(0).uniform(-1, 1, (200, 2)).astype(np.float32)
     files = {
         "model": encode_document({"w": np.zeros(2, np.float32)}, Format.JSON),
