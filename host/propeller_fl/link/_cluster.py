@@ -120,6 +120,7 @@ class Settling(threading.Thread):
         self._node = name
         self._settle = settle
         self._stopping = threading.Event()
+        self.settled = False
 
     def stop(self) -> None:
         """Ask no more; one attempt may be under way still."""
@@ -130,6 +131,7 @@ class Settling(threading.Thread):
         while not self._stopping.is_set():
             try:
                 if self._settle():
+                    self.settled = True
                     _log.info("node %s is in the cluster, and takes sessions", self._node)
                     return
             except BrokerError as error:

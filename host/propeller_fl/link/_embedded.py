@@ -176,6 +176,11 @@ class EmbeddedBroker:
         return child.pid if child is not None and child.running else None
 
     @property
+    def takes_sessions(self) -> bool:
+        """Whether it runs, and as the node of a cluster has found the others since it started."""
+        return self.running and (self._settling is None or self._settling.settled)
+
+    @property
     def log_path(self) -> Path:
         return self._data_dir / "broker.log"
 
