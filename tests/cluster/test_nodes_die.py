@@ -6,8 +6,10 @@ node, there would be no majority left.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -81,8 +83,22 @@ def thrown_out(three: Cluster) -> None:
     credential = Credential.load(path)
     places = credential.address().places
     wait_until(lambda: all(map(lets_in, places)), PATIENCE_S, "each node knows the proplet")
+    assert "Authorization Violation" in said_to_one_more_node(three, credential)
     three.desk.revoke(LATE)
     assert not any(map(lets_in, places))
+
+
+def said_to_one_more_node(three: Cluster, credential: Credential) -> str:
+    """What a proplet hears that says it is a node: its certificate is good, the password is not."""
+    node = three.desk.plan.nodes[0]
+    greeting = {"name": "n4", "cluster": "propeller-fl", "user": "node", "pass": "guessed"}
+    with (
+        socket.create_connection((node.host, node.route_port), PATIENCE_S) as sock,
+        credential.tls.context().wrap_socket(sock, server_hostname=node.host) as tls,
+    ):
+        tls.sendall(f"CONNECT {json.dumps(greeting)}\r\n".encode())
+        with tls.makefile("rb") as answer:
+            return answer.read().decode()
 
 
 def lets_in(place: BrokerAddress) -> bool:
