@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test flower bench faults simulate fuzz lint format firmware-test clean
+.PHONY: help demo test flower flower-simulation bench faults simulate fuzz lint format firmware-test clean
 
 help:
 	@echo "make demo           train on digits with ten proplets and show how it goes"
 	@echo "make test           lint, types and every test that builds no firmware"
 	@echo "make flower         install Flower beside us, so that make test compares strategies with its"
+	@echo "make flower-simulation  install its simulation as well, for bench/fleet.py --flower"
 	@echo "make bench          what we cost, beside the least it could be and beside Flower"
 	@echo "make faults         kill every process some hundred times; nothing may be lost"
 	@echo "make simulate       run the coordinator through 100,000 seeded schedules of faults"
@@ -41,6 +42,14 @@ flower: .venv-flower/installed
 	@echo "installing Flower into .venv-flower"
 	@test -x .venv-flower/bin/python || $(PYTHON) -m venv .venv-flower
 	@.venv-flower/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(FLOWER)
+	@touch $@
+
+# Its simulation, which only `bench/fleet.py --flower` wants, and which is 80 MB more.
+flower-simulation: .venv-flower/simulation
+.venv-flower/simulation: .venv-flower/installed bench/flower-simulation.txt
+	@echo "installing Flower's simulation into .venv-flower"
+	@.venv-flower/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  -r bench/flower-simulation.txt
 	@touch $@
 
 # Flower is measured where `make flower` has put it.
