@@ -4,13 +4,15 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test docs flower assemblyscript bench faults simulate fuzz lint format firmware-test clean
+.PHONY: help demo test docs flower flower-simulation assemblyscript bench faults simulate fuzz lint \
+  format firmware-test clean
 
 help:
 	@echo "make demo           train on digits with ten proplets and show how it goes"
 	@echo "make test           lint, types and every test that builds no firmware"
 	@echo "make docs           these documents as a site in site/, with search and the API reference"
 	@echo "make flower         install Flower beside us, so that make test compares strategies with its"
+	@echo "make flower-simulation  install its simulation as well, for bench/fleet.py --flower"
 	@echo "make assemblyscript install the compiler of one example, which make test then builds and runs"
 	@echo "make bench          what we cost, beside the least it could be and beside Flower"
 	@echo "make faults         kill every process some hundred times; nothing may be lost"
@@ -48,6 +50,14 @@ flower: .venv-flower/installed
 	@echo "installing Flower into .venv-flower"
 	@test -x .venv-flower/bin/python || $(PYTHON) -m venv .venv-flower
 	@.venv-flower/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(FLOWER)
+	@touch $@
+
+# Its simulation, which only `bench/fleet.py --flower` wants, and which is 80 MB more.
+flower-simulation: .venv-flower/simulation
+.venv-flower/simulation: .venv-flower/installed bench/flower-simulation.txt
+	@echo "installing Flower's simulation into .venv-flower"
+	@.venv-flower/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  -r bench/flower-simulation.txt
 	@touch $@
 
 # The one compiler that pip does not have; without it the tests of that example are skipped.

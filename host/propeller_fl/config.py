@@ -42,7 +42,9 @@ def default_data_dir() -> Path:
 class BrokerConfig:
     """Which broker to talk to. An empty ``url``: ours, at ``host`` and ``port``."""
 
-    url: str = ""  # mqtt://user:password@host:port or mqtts://…
+    url: str = ""  # mqtt://user:password@host:port or mqtts://…; a cluster's has a,b,c as its hosts
+    node: str = ""  # ours is this node of a cluster, one of the next
+    nodes: Mapping[str, str] = field(default_factory=dict)  # name=host:port, between the nodes
     host: str = "127.0.0.1"
     port: int = 1883
     password_file: Path | None = None  # read instead of a password in the url
@@ -355,6 +357,11 @@ def _check(settings: Settings) -> None:
     Topics(settings.topic_prefix)  # raises on a bad one
     manager, proplet = settings.manager, settings.proplet
     _require(0 <= settings.broker.port < 65536, "broker.port", "0 to 65535")
+    _require(
+        bool(settings.broker.node) == bool(settings.broker.nodes),
+        "broker.node",
+        "with broker.nodes, of which it is one, or neither",
+    )
     _require(settings.broker.keepalive_s >= 2, "broker.keepalive_s", "at least 2 s")
     _require(
         settings.broker.memory_bytes >= 32 * 1024 * 1024, "broker.memory_bytes", "at least 32 MiB"

@@ -25,6 +25,7 @@ from propeller_fl.errors import BrokerError, ConfigError, LinkError
 from propeller_fl.link import (
     BrokerAddress,
     BrokerSettings,
+    ClusterNode,
     EmbeddedBroker,
     Link,
     LinkLoop,
@@ -146,6 +147,7 @@ class Deployment:
             self.settings.data_dir / "broker",
             BrokerSettings(host=config.host, port=config.port, memory_bytes=config.memory_bytes),
             security=desk.broker_security() if desk else None,
+            node=ClusterNode(config.node, config.nodes) if config.node else None,
             allow_plain=config.allow_plain,
             on_death=self._broker_died,
         )

@@ -45,7 +45,7 @@ class Process:
             f"proplet.data={directory / 'data'}",
         )
         self._arguments = [
-            "--data-dir", str(directory), "--broker", f"mqtt://{address.host}:{address.port}",
+            "--data-dir", str(directory), "--broker", str(address),
             *(f"--set={setting}" for setting in (*ours, *settings)),
             *arguments,
         ]  # fmt: skip
@@ -124,7 +124,7 @@ class Processes:
     def __init__(
         self,
         directory: Path,
-        broker: RunningBroker,
+        broker: RunningBroker | BrokerAddress,
         *,
         proplets: Sequence[str] = PROPLETS,
         apart: Sequence[str] = (),
@@ -132,15 +132,14 @@ class Processes:
         settings: Sequence[str] = (),
     ) -> None:
         self._broker = broker
+        address = broker if isinstance(broker, BrokerAddress) else broker.address
         commands = {name: [name] for name in SERVICES}
         commands |= {name: ["proplet", name] for name in apart}
         hosted = [proplet_id for proplet_id in proplets if proplet_id not in apart]
         if hosted:
             commands[HOST] = ["proplet", *hosted]
         self._members = {
-            name: Process(
-                name, directory, (ways or {}).get(name, broker.address), arguments, settings
-            )
+            name: Process(name, directory, (ways or {}).get(name, address), arguments, settings)
             for name, arguments in commands.items()
         }
 
@@ -159,6 +158,7 @@ class Processes:
     def kill_and_restart(self, name: str) -> None:
         """SIGKILL, then start again at once; does not wait until it is ready."""
         victim = self._broker if name == "broker" else self._members[name]
+        assert not isinstance(victim, BrokerAddress), "its nodes are the caller's to kill"
         victim.kill()
         victim.start()
 
@@ -179,7 +179,7 @@ def write_data(directory: Path, proplet_ids: Sequence[str]) -> None:
 @contextmanager
 def running(
     directory: Path,
-    broker: RunningBroker,
+    broker: RunningBroker | BrokerAddress,
     *,
     proplets: Sequence[str] = PROPLETS,
     apart: Sequence[str] = (),
@@ -189,6 +189,7 @@ def running(
 ) -> Iterator[Processes]:
     """A deployment, ready, on data of its own; ended afterwards, but for the broker.
 
+    ``broker`` may be where one is, such as a cluster.
     ``boards`` have a share of the data as well, and are the caller's to start.
     """
     write_data(directory / "data", (*proplets, *boards))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from propeller_fl.errors import RequestError
+from propeller_fl.errors import ConfigError, RequestError
 from propeller_fl.fleet import SERVICES, FleetPlan, simulate
 
 
@@ -45,6 +45,26 @@ def test_fifty_proplets_with_losses_and_dropouts_yield_the_mean(tmp_path: Path) 
     assert sum(row["lost_updates"] for row in found["rounds"]) > 0
     assert sum(row["lost_answers"] for row in found["rounds"]) > 0
     assert (output / "models" / "global_model_v2.safetensors").exists()
+
+
+@pytest.mark.timeout(900)
+def test_a_fleet_spreads_over_the_nodes_of_a_cluster(tmp_path: Path) -> None:
+    plan = FleetPlan(
+        tmp_path / "fleet", proplets=20, rounds=1, nodes=3, recordings=2, timeout_s=300
+    )
+    result = simulate(plan)
+    assert result.ok
+    assert result.rounds[0].accepted == 20
+    nodes = {"broker-1", "broker-2", "broker-3"}
+    assert set(result.rounds[0].rss_bytes) == {*nodes, "fleet", *SERVICES}
+    for name in nodes:
+        assert "Starting nats-server" in (plan.output / name / "broker.log").read_text()
+
+
+@pytest.mark.parametrize("nodes", [0, 2, 4])
+def test_so_many_nodes_make_no_cluster(tmp_path: Path, nodes: int) -> None:
+    with pytest.raises(ConfigError, match=f"{nodes} nodes"):
+        FleetPlan(tmp_path, nodes=nodes)
 
 
 @pytest.mark.timeout(400)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
 
-from propeller_fl.link import BrokerAddress, Incoming
+from propeller_fl.link import Incoming, Link
 
 from ..support.brokers import RunningBroker, embedded_broker, free_port
 from ..support.wait import wait_until
@@ -29,42 +29,47 @@ def two(tmp_path: Path) -> Iterator[tuple[RunningBroker, RunningBroker]]:
         yield one, other
 
 
-def both(one: RunningBroker, other: RunningBroker) -> BrokerAddress:
-    return replace(one.address, others=((other.address.host, other.address.port),))
+@dataclass(frozen=True)
+class Settled:
+    """A link, the broker it is at, and the one it may go to."""
+
+    link: Link
+    home: RunningBroker
+    refuge: RunningBroker
+
+
+@pytest.fixture
+def settled(two: tuple[RunningBroker, RunningBroker], connect: Connect) -> Settled:
+    one, other = (broker.address for broker in two)
+    address = replace(one, others=((other.host, other.port),))
+    home = address.home_of("one")
+    return Settled(connect(address, "one"), two[home], two[1 - home])
 
 
 def test_it_goes_to_the_next_when_its_broker_dies_and_sends_what_waits(
-    two: tuple[RunningBroker, RunningBroker], connect: Connect
+    settled: Settled, connect: Connect
 ) -> None:
-    address = both(*two)
-    link = connect(address, "one")
-    home = two[address.home_of("one")]
-    refuge = two[1 - address.home_of("one")]
+    link = settled.link
     received: SimpleQueue[Incoming] = SimpleQueue()
     link.subscribe("a/#", received.put).wait(PATIENCE_S)
     listener: SimpleQueue[Incoming] = SimpleQueue()
-    connect(refuge.address, "listener").subscribe("a/#", listener.put).wait(PATIENCE_S)
+    at_refuge = connect(settled.refuge.address, "listener")
+    at_refuge.subscribe("a/#", listener.put).wait(PATIENCE_S)
 
-    home.kill()
+    settled.home.kill()
     link.publish("a/b", b"after").wait(PATIENCE_S)
 
     assert listener.get(timeout=PATIENCE_S).payload == b"after"
     assert received.get(timeout=PATIENCE_S).payload == b"after"  # subscribed there as well
 
 
-def test_it_comes_back_when_the_next_dies_too(
-    two: tuple[RunningBroker, RunningBroker], connect: Connect
-) -> None:
-    address = both(*two)
-    link = connect(address, "one")
-    home = two[address.home_of("one")]
-    refuge = two[1 - address.home_of("one")]
-    home.kill()
-    link.publish("a", b"1").wait(PATIENCE_S)
-    home.start()
-    refuge.kill()
-    link.publish("a", b"2").wait(PATIENCE_S)
-    wait_until(lambda: link.connected, PATIENCE_S, "it is up at its first place again")
+def test_it_comes_back_when_the_next_dies_too(settled: Settled) -> None:
+    settled.home.kill()
+    settled.link.publish("a", b"1").wait(PATIENCE_S)
+    settled.home.start()
+    settled.refuge.kill()
+    settled.link.publish("a", b"2").wait(PATIENCE_S)
+    wait_until(lambda: settled.link.connected, PATIENCE_S, "it is up at its first place again")
 
 
 def test_one_that_is_not_there_at_the_start_is_passed_over(

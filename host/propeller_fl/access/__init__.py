@@ -15,6 +15,7 @@ from ._credential import Credential
 from ._desk import AccessDesk, Plan, Revoked
 from ._identity import Identity
 from ._keyring import Keyring
+from ._nodes import NodePlace
 from ._permissions import SERVICE_ROLES, AccessRole, Grants, grants_of
 from ._secret_files import make_private, write_private
 from ._tokens import TokenBook
@@ -27,6 +28,7 @@ __all__ = [
     "Grants",
     "Identity",
     "Keyring",
+    "NodePlace",
     "Plan",
     "Revoked",
     "TokenBook",

@@ -65,28 +65,30 @@ def new_authority(name: str) -> KeyPair:
     return _pair(builder, key, key)
 
 
-def new_server(authority: KeyPair, hosts: Iterable[str]) -> KeyPair:
+def new_server(authority: KeyPair, hosts: Iterable[str], *, also_client: bool = False) -> KeyPair:
     """For a broker and an HTTP server that are reached under ``hosts``, names or IP addresses.
+    ``also_client``: and for the node of a cluster, which goes to the others as a client.
 
     Raises :class:`ConfigError` for one that is neither.
     """
     names = [_host(host) for host in dict.fromkeys(hosts)]
     extension = x509.SubjectAlternativeName(names)
-    return _issue(
-        authority, "propeller-fl server", _SERVER_DAYS, ExtendedKeyUsageOID.SERVER_AUTH, extension
-    )
+    purposes = [ExtendedKeyUsageOID.SERVER_AUTH]
+    if also_client:
+        purposes.append(ExtendedKeyUsageOID.CLIENT_AUTH)
+    return _issue(authority, "propeller-fl server", _SERVER_DAYS, purposes, extension)
 
 
 def new_client(authority: KeyPair, name: str) -> KeyPair:
     """For one identity, whose name is the certificate's common name."""
-    return _issue(authority, name, _CLIENT_DAYS, ExtendedKeyUsageOID.CLIENT_AUTH)
+    return _issue(authority, name, _CLIENT_DAYS, [ExtendedKeyUsageOID.CLIENT_AUTH])
 
 
 def _issue(
     authority: KeyPair,
     name: str,
     days: int,
-    purpose: x509.ObjectIdentifier,
+    purposes: Iterable[x509.ObjectIdentifier],
     extension: x509.ExtensionType | None = None,
 ) -> KeyPair:
     issuer = x509.load_der_x509_certificate(authority.certificate)
@@ -96,7 +98,7 @@ def _issue(
     builder = _builder(_name(name), issuer.subject, key.public_key(), days)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
     builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
-    builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+    builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
     builder = builder.add_extension(
         x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
     )

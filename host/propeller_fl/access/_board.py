@@ -15,6 +15,8 @@ from propeller_fl.link import BrokerAddress
 def board_settings(credential: Credential) -> Iterator[tuple[str, str]]:
     """Keys and values of the firmware's configuration; a value may be empty."""
     address = BrokerAddress.parse(credential.broker, tls=credential.tls)
+    # firmware knows one place: of a cluster each board has one of the nodes
+    address = address.places[address.home_of(credential.name)]
     yield "proplet_id", credential.name
     yield "topic_prefix", credential.topic_prefix
     yield "own_topics", "yes" if credential.own_topics else "no"

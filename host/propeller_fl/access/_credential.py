@@ -24,7 +24,7 @@ _MAX_BYTES: Final = 64 * 1024
 class Credential:
     """All that a service, an operator or a proplet needs to take part.
 
-    ``broker``       ``mqtts://host:port``
+    ``broker``       ``mqtts://host:port``, or ``mqtts://a:port,b:port,c:port`` of a cluster
     ``models``       ``https://host:port`` of the model server, or empty
     ``own_topics``   whether it speaks on control topics of its own, and not on the shared ones
     ``client_id``    of its MQTT session; as hard to guess as a password, since whoever connects

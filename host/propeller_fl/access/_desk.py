@@ -8,6 +8,7 @@ data_dir/access/                     mode 0700, files 0600
     credentials/{role}.json          one for each service
     proplets/{name}.json             the same for each proplet: what is copied to its machine
     nats-users.conf                  made of identities.json, for the embedded broker
+data_dir/nodes/{name}/               what each node of a cluster needs: see ``_nodes``
 data_dir/mosquitto/                  the same for mosquitto: mosquitto.conf, acl, passwords
 """
 
@@ -55,6 +56,13 @@ from propeller_fl.access._mosquitto import (
     mosquitto_passwords,
 )
 from propeller_fl.access._nats import nats_users
+from propeller_fl.access._nodes import (
+    ROUTES_FILE,
+    NodePlace,
+    check_nodes,
+    copy_to_node,
+    write_node_settings,
+)
 from propeller_fl.access._permissions import (
     SERVICE_ROLES,
     AccessRole,
@@ -68,6 +76,7 @@ from propeller_fl.errors import BrokerError, ConfigError, RequestError
 from propeller_fl.link import (
     BrokerAddress,
     BrokerSecurity,
+    RouteSecurity,
     is_loopback,
     opens_session,
     reload_broker,
@@ -88,6 +97,7 @@ class Plan:
 
     ``hosts``                names and addresses under which others reach this machine; empty: it is
                              for this machine alone, and listens on loopback
+    ``nodes``                of a cluster of embedded brokers; empty: one broker, on this machine
     ``client_certificates``  clients must show one as well (mutual TLS)
     ``shared_topics``        for Propeller's own proplets, who know no others: see ``grants_of``
     """
@@ -100,6 +110,13 @@ class Plan:
     topic_prefix: str = ""
     client_certificates: bool = True
     shared_topics: bool = False
+    nodes: tuple[NodePlace, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.nodes:
+            check_nodes(self.nodes)
+        if self.nodes and self.broker != "embedded":
+            raise ConfigError(f"nodes are given, and {self.broker} makes no cluster")
 
     @property
     def listen(self) -> str:
@@ -114,6 +131,13 @@ class Plan:
     @property
     def topics(self) -> Topics:
         return Topics(self.topic_prefix)
+
+    @property
+    def broker_url(self) -> str:
+        """Where clients find the broker."""
+        if self.nodes:
+            return f"mqtts://{','.join(node.place for node in self.nodes)}"
+        return self.url("mqtts", self.port)
 
     def url(self, scheme: str, port: int) -> str:
         host = f"[{self.public_host}]" if ":" in self.public_host else self.public_host
@@ -153,7 +177,13 @@ class _Book:
                 raise ConfigError(f"{path} is of version {document['version']!r}, not {_VERSION}")
             plan = document["plan"]
             return cls(
-                Plan(**{**plan, "hosts": tuple(plan["hosts"])}),
+                Plan(
+                    **{
+                        **plan,
+                        "hosts": tuple(plan["hosts"]),
+                        "nodes": tuple(NodePlace(**one) for one in plan.get("nodes", ())),
+                    }
+                ),
                 tuple(_with_role(Identity, one) for one in document["identities"]),
                 tuple(_with_role(Revoked, one) for one in document["revoked"]),
             )
@@ -222,7 +252,11 @@ class AccessDesk:
                 book = desk._issue(book, name, AccessRole.PROPLET, authority)
             desk._write_settings(plan)
             desk._write_users(book)
+            for node in plan.nodes:
+                write_node_settings(desk.node_directory(node.name), node, plan.nodes)
+            desk._write_node_servers(plan, authority)
             write_private(desk._book_file, book.encode())  # last: now it is a deployment
+            desk._tell_nodes(plan)
         return desk
 
     @property
@@ -242,6 +276,10 @@ class AccessDesk:
         """Where the credential of this identity lies, or would."""
         folder = self._proplets if role is AccessRole.PROPLET else self._credentials
         return folder / f"{name}.json"
+
+    def node_directory(self, name: str) -> Path:
+        """Of a node of the cluster: what is carried to its machine."""
+        return self._data_dir / "nodes" / name
 
     def enroll(self, name: str, *, replacing: bool = False) -> Path:
         """Issue a credential to the proplet ``name``: the file to be carried to its machine.
@@ -307,6 +345,7 @@ class AccessDesk:
             hosts = tuple(hosts) or book.plan.hosts
             authority = self._pair("authority")
             self._write_pair("server", new_server(authority, [*hosts, *_OURSELVES]))
+            self._write_node_servers(book.plan, authority)
             self._change(replace(book, plan=replace(book.plan, hosts=hosts)))
 
     @property
@@ -337,7 +376,15 @@ class AccessDesk:
             authority=self._directory / "authority.pem" if self.plan.client_certificates else None,
             users=self._directory / "nats-users.conf",
             own_login=Credential.load(path).address(BrokerAddress("127.0.0.1", self.plan.port)),
+            routes=self._route_security() if self.plan.nodes else None,
         )
+
+    def _route_security(self) -> RouteSecurity:
+        path = self._directory / ROUTES_FILE
+        try:
+            return RouteSecurity(self._directory / "authority.pem", path.read_text().strip())
+        except OSError as err:
+            raise ConfigError(f"{path}: {err.strerror}") from err
 
     @property
     def server_files(self) -> tuple[Path, Path]:
@@ -385,13 +432,14 @@ class AccessDesk:
             raise ConfigError(f"{certificate} or {key} cannot be read: {err}") from err
 
     def _write_pair(self, name: str, pair: KeyPair) -> None:
-        write_private(self._directory / f"{name}.key", pair.key_pem().encode())
-        write_private(self._directory / f"{name}.pem", pair.certificate_pem().encode())
+        _write_pair(self._directory, name, pair)
 
     def _write_settings(self, plan: Plan) -> None:
         broker: dict[str, Any] = {"host": plan.listen, "port": plan.port}
         if plan.broker == "mosquitto":
-            broker = {"url": plan.url("mqtts", plan.port), "mqtt5": True}
+            broker = {"url": plan.broker_url, "mqtt5": True}
+        elif plan.nodes:
+            broker = {"url": plan.broker_url}
         sections = {
             "broker": broker,
             "model_server": {
@@ -454,7 +502,7 @@ class AccessDesk:
         credential = Credential(
             name=name,
             role=role,
-            broker=plan.url("mqtts", plan.port),
+            broker=plan.broker_url,
             models=plan.url("https", plan.http_port),
             topic_prefix=plan.topic_prefix,
             own_topics=not plan.shared_topics,
@@ -482,10 +530,28 @@ class AccessDesk:
         """Make ``book`` true, for the running broker too; ``login`` is one it is about."""
         write_private(self._book_file, book.encode())
         self._write_users(book)
-        if book.plan.broker == "embedded":
+        if book.plan.nodes:
+            self._tell_nodes(book.plan)
+        elif book.plan.broker == "embedded":
             reload_broker(self._data_dir / "broker", _RELOAD_S)
         else:
             self._reload_mosquitto(book.plan, login)
+
+    def _write_node_servers(self, plan: Plan, authority: KeyPair) -> None:
+        """A certificate for each node of the cluster, and the password that all of them know."""
+        routes = self._directory / ROUTES_FILE
+        if plan.nodes and not routes.exists():
+            write_private(routes, new_secret().encode())
+        for node in plan.nodes:
+            pair = new_server(authority, [node.host, *_OURSELVES], also_client=True)
+            _write_pair(self.node_directory(node.name) / "access", "server", pair)
+
+    def _tell_nodes(self, plan: Plan) -> None:
+        """Bring the nodes' directories up to date; those that run from there take it up."""
+        for node in plan.nodes:
+            directory = self.node_directory(node.name)
+            copy_to_node(self._directory, directory)
+            reload_broker(directory / "broker", _RELOAD_S)
 
     def _reload_mosquitto(self, plan: Plan, login: _Login | None) -> None:
         try:
@@ -512,6 +578,11 @@ class AccessDesk:
                     hint="its log says why; end it, and it has to",
                 )
             time.sleep(_POLL_S)
+
+
+def _write_pair(directory: Path, name: str, pair: KeyPair) -> None:
+    write_private(directory / f"{name}.key", pair.key_pem().encode())
+    write_private(directory / f"{name}.pem", pair.certificate_pem().encode())
 
 
 def _grants(plan: Plan, identity: Identity) -> Grants:

@@ -74,7 +74,9 @@ class Keyring:
         """One of them, for where the broker is."""
         if self.given:
             return self.given[0]
-        return self.of_role(AccessRole.OBSERVER)
+        # the node of a cluster has no other than the broker's
+        role = AccessRole.OBSERVER if self.has(AccessRole.OBSERVER) else AccessRole.BROKER
+        return self.of_role(role)
 
     def adapt(self, settings: Settings) -> Settings:
         """The settings with what the given credentials say: prefix, and proplets where the settings

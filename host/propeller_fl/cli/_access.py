@@ -12,6 +12,7 @@ from propeller_fl.access import (
     AccessDesk,
     AccessRole,
     Credential,
+    NodePlace,
     Plan,
     board_settings,
     grants_of,
@@ -29,6 +30,7 @@ from propeller_fl.cli._context import (
 )
 from propeller_fl.errors import ConfigError
 from propeller_fl.firmware import shell_lines, type_settings
+from propeller_fl.link import reload_broker
 
 
 @click.command()
@@ -48,6 +50,14 @@ from propeller_fl.firmware import shell_lines, type_settings
     help="Whose configuration to write.",
 )
 @click.option("--port", default=8883, show_default=True, help="Of the broker.")
+@click.option(
+    "--node",
+    "nodes",
+    multiple=True,
+    metavar="NAME=HOST[:PORT[:ROUTE_PORT]]",
+    help="A node of a cluster of embedded brokers, on its own machine; three or five of them. "
+    "[ports: 8883, 6222]",
+)
 @click.option("--http-port", default=8443, show_default=True, help="Of the model server.")
 @click.option("--gateway-port", default=8444, show_default=True, help="Of Propeller's HTTP face.")
 @click.option("--proplets", metavar="ID,ID,…", help="To enroll; '' for none.")
@@ -70,6 +80,7 @@ def init(
     hosts: tuple[str, ...],
     broker: Any,
     port: int,
+    nodes: tuple[str, ...],
     http_port: int,
     gateway_port: int,
     proplets: str | None,
@@ -93,14 +104,18 @@ def init(
         topic_prefix=settings.topic_prefix,
         client_certificates=client_certificates,
         shared_topics=shared_topics,
+        nodes=tuple(NodePlace.parse(node) for node in nodes),
     )
-    AccessDesk.init(data_dir, plan, names)
-    reach = f"{plan.url('mqtts', port)}" + ("" if hosts else ", for this machine alone")
+    desk = AccessDesk.init(data_dir, plan, names)
+    reach = plan.broker_url + ("" if hosts or nodes else ", for this machine alone")
     say(f"made {data_dir}: broker {reach}")
     if names:
         say(f"enrolled: {', '.join(names)}; their files are in {data_dir / 'access' / 'proplets'}")
     if broker == "mosquitto":
         say(f"start the broker: mosquitto -c {data_dir / 'mosquitto' / 'mosquitto.conf'}")
+    for node in plan.nodes:
+        directory = desk.node_directory(node.name)
+        say(f"on {node.host}, where a copy is: propeller-fl --data-dir {directory} broker")
     say(f"start the rest: propeller-fl --data-dir {data_dir} up")
 
 
@@ -166,8 +181,10 @@ def rotate(context: Context, name: str) -> None:
     A service that runs goes on with its session until the broker ends it, and must be started
     again; a proplet needs the new file.
     """
-    path = _desk(context).rotate(name)
+    desk = _desk(context)
+    path = desk.rotate(name)
     say(f"{name} has a new credential: {path}")
+    _say_nodes(desk)
 
 
 @group.command("renew-server")
@@ -179,6 +196,21 @@ def renew_server(context: Context, hosts: tuple[str, ...]) -> None:
     desk = _desk(context)
     desk.renew_server(hosts)
     say(f"the server's certificate lasts until {desk.server().expires:%Y-%m-%d}")
+    _say_nodes(desk)
+
+
+@group.command("reload")
+@pass_context
+@fails_clearly
+def reload_users(context: Context) -> None:
+    """Have the broker that runs on this directory read users and certificates again: for the node
+    of a cluster, after newer files were copied there."""
+    _desk(context)
+    directory = context.settings().data_dir
+    if reload_broker(directory / "broker"):
+        say(f"the broker on {directory} has read them")
+    else:
+        say(f"no broker runs on {directory}; it will read them when it starts")
 
 
 @click.command()
@@ -208,7 +240,9 @@ def enroll(
     """Issue the credential of one proplet. Whoever has the file is that proplet."""
     if form != "file" and output is None:
         raise click.UsageError(f"--format {form} needs --output")
-    path = _desk(context).enroll(name, replacing=replace)
+    desk = _desk(context)
+    path = desk.enroll(name, replacing=replace)
+    _say_nodes(desk)
     credential = Credential.load(path)
     say(f"enrolled {name}: {path}")
     if output is not None:
@@ -225,8 +259,10 @@ def enroll(
 @fails_clearly
 def revoke(context: Context, name: str) -> None:
     """Take a proplet's credential back: the running broker hangs up on it at once."""
-    _desk(context).revoke(name)
+    desk = _desk(context)
+    desk.revoke(name)
     say(f"revoked {name}")
+    _say_nodes(desk)
 
 
 def _desk(context: Context) -> AccessDesk:
@@ -238,6 +274,15 @@ def _desk(context: Context) -> AccessDesk:
             hint="`propeller-fl init` makes one; --data-dir names another",
         )
     return desk
+
+
+def _say_nodes(desk: AccessDesk) -> None:
+    """Those that run from the deployment's own directories have taken it up already."""
+    for node in desk.plan.nodes:
+        say(
+            f"if {node.name} runs elsewhere: copy {desk.node_directory(node.name)}/access there, "
+            "and `propeller-fl --data-dir DIRECTORY access reload`"
+        )
 
 
 def _copy(credential: Credential, form: str, output: Path) -> bytes:

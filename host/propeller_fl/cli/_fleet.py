@@ -30,6 +30,7 @@ def group() -> None:
 @click.option("--proplets", default=1_000, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Of everything that is drawn.")
+@click.option("--nodes", default=1, show_default=True, help="Of the broker; 3 are a cluster.")
 @click.option("--sessions", default=0, show_default=True, help="MQTT sessions; 0: one a proplet.")
 @click.option("--qos", default=0, show_default=True, help="Of the proplets' subscriptions: 0, 1.")
 @click.option("--wasm", default=0.01, show_default=True, help="Share whose module really runs.")

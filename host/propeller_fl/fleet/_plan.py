@@ -31,6 +31,7 @@ _MAX_LOSS: Final = 0.9  # beyond it a round is mostly waiting
 class FleetPlan:
     """All that can be varied.
 
+    ``nodes``      of the broker: 1, or a cluster of 3 or 5 over which the sessions spread
     ``sessions``   MQTT sessions that the proplets share; 0: one each
     ``qos``        of the proplets' subscriptions; 1 makes the broker keep three queues a proplet
     ``wasm``       the share of them, at least one, whose module is really run in each round
@@ -47,6 +48,7 @@ class FleetPlan:
     proplets: int = 1_000
     rounds: int = 3
     seed: int = 0
+    nodes: int = 1
     sessions: int = 0
     qos: int = 0
     wasm: float = 0.01
@@ -68,6 +70,8 @@ class FleetPlan:
             raise ConfigError(f"{self.proplets} proplets", hint=f"1 to {MAX_PARTICIPANTS:,}")
         if self.rounds < 1 or self.recordings < 1 or self.sessions < 0 or self.qos not in (0, 1):
             raise ConfigError("rounds and recordings are at least 1, sessions 0, qos 0 or 1")
+        if self.nodes not in (1, 3, 5):
+            raise ConfigError(f"{self.nodes} nodes", hint="1, 3 or 5")
         if min(self.timeout_s, self.resend_after_s, self.heartbeat_s) <= 0:
             raise ConfigError("times are more than 0")
         check_share(self.wasm, "wasm")

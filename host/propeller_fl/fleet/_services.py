@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -15,7 +16,7 @@ import psutil
 
 from propeller_fl.errors import ConfigError, LinkError
 from propeller_fl.fleet._plan import MODEL, FleetPlan
-from propeller_fl.link import BrokerAddress, BrokerSettings, EmbeddedBroker
+from propeller_fl.link import BrokerAddress, BrokerSettings, ClusterNode, EmbeddedBroker
 
 SERVICES: Final = ("model-server", "coordinator", "manager")
 _READY_S: Final = 180.0
@@ -46,16 +47,16 @@ class Services:
         self._plan = plan
         self._stack = contextlib.ExitStack()
         self._processes: dict[str, psutil.Process] = {}
-        memory_bytes = _BROKER_BYTES + plan.session_count * _SESSION_BYTES
-        settings = BrokerSettings(port=0, memory_bytes=memory_bytes)
-        self._broker = EmbeddedBroker(plan.output / "broker", settings)
+        self._brokers = _brokers(plan)
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self._broker.start()
-            stack.callback(self._broker.stop)
-            assert self._broker.pid is not None
-            self._processes = {"broker": psutil.Process(self._broker.pid)}
+            for name, broker in self._brokers.items():
+                broker.start()
+                stack.callback(broker.stop)
+                assert broker.pid is not None
+                self._processes[name] = psutil.Process(broker.pid)
+            self._await_brokers()
             logs = {name: self._start(stack, name) for name in SERVICES}
             for name, log in logs.items():
                 self._await_ready(name, log)
@@ -68,7 +69,9 @@ class Services:
 
     @property
     def address(self) -> BrokerAddress:
-        return self._broker.address
+        """Of all nodes."""
+        first, *others = (broker.address for broker in self._brokers.values())
+        return replace(first, others=tuple((one.host, one.port) for one in others))
 
     def usage(self) -> Mapping[str, Usage]:
         """Of each process, this one as ``fleet``. Raises :class:`LinkError` when one has ended."""
@@ -111,7 +114,7 @@ class Services:
             "manager.liveness_timeout_s": 4 * plan.heartbeat_s,
         }
         command = [sys.executable, "-m", "propeller_fl", "--data-dir", str(plan.output)]
-        command += ["--broker", f"mqtt://{self.address.host}:{self.address.port}"]
+        command += ["--broker", str(self.address)]
         command += ["--log-level", "warning"]
         command += [f"--set={key}={value}" for key, value in settings.items()]
         path = plan.output / f"{name}.log"
@@ -121,6 +124,16 @@ class Services:
         self._processes[name] = psutil.Process(child.pid)
         return path
 
+    def _await_brokers(self) -> None:
+        give_up_s = time.monotonic() + _READY_S
+        while not all(broker.takes_sessions for broker in self._brokers.values()):
+            if time.monotonic() > give_up_s:
+                raise LinkError(
+                    f"the nodes of the broker have not met within {_READY_S:g} s",
+                    hint=f"their logs are in {self._plan.output}",
+                )
+            time.sleep(_POLL_S)
+
     def _await_ready(self, name: str, log: Path) -> None:
         give_up_s = time.monotonic() + _READY_S
         while b"ready: broker" not in (said := log.read_bytes()):
@@ -129,6 +142,25 @@ class Services:
             if time.monotonic() > give_up_s:
                 raise LinkError(f"the {name} is not ready after {_READY_S:g} s", hint=str(log))
             time.sleep(_POLL_S)
+
+
+def _brokers(plan: FleetPlan) -> dict[str, EmbeddedBroker]:
+    """One, or the nodes of a cluster, by the names of their processes."""
+    memory_bytes = _BROKER_BYTES + plan.session_count * _SESSION_BYTES // plan.nodes
+    settings = BrokerSettings(port=0, memory_bytes=memory_bytes)
+    if plan.nodes == 1:
+        return {"broker": EmbeddedBroker(plan.output / "broker", settings)}
+    names = [f"broker-{number}" for number in range(1, plan.nodes + 1)]
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in names]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        places = [f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes]
+    routes = dict(zip(names, places, strict=True))
+    return {
+        name: EmbeddedBroker(plan.output / name, settings, node=ClusterNode(name, routes))
+        for name in names
+    }
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -15,6 +15,7 @@ from any thread.
 from __future__ import annotations
 
 from ._address import BrokerAddress, TlsOptions, is_loopback
+from ._cluster import ROUTE_PORT, ClusterNode, RouteSecurity
 from ._delivery import Delivery
 from ._embedded import BrokerSecurity, BrokerSettings, EmbeddedBroker, opens_session, reload_broker
 from ._incoming import Incoming, take_batch
@@ -24,10 +25,12 @@ from ._options import Backoff, LinkLimits, Will
 from ._probe import Finding, probe_broker
 
 __all__ = [
+    "ROUTE_PORT",
     "Backoff",
     "BrokerAddress",
     "BrokerSecurity",
     "BrokerSettings",
+    "ClusterNode",
     "Delivery",
     "EmbeddedBroker",
     "Finding",
@@ -35,6 +38,7 @@ __all__ = [
     "Link",
     "LinkLimits",
     "LinkLoop",
+    "RouteSecurity",
     "Timer",
     "TlsOptions",
     "Will",

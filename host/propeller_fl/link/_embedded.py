@@ -27,6 +27,7 @@ from typing import IO
 from .. import disk
 from ..errors import BrokerError, ConfigError
 from ._address import BrokerAddress, is_loopback
+from ._cluster import ClusterNode, RouteSecurity, Settling, has_joined
 from ._jetstream import bound_queue
 from ._storage_watch import StorageWatch
 
@@ -39,8 +40,10 @@ _HANDSHAKE_S = 2.0
 _LOCK_PATIENCE_S = 1.0
 _GOODBYE_S = 2.0
 _START_S = 15.0
+_QUORUM_S = 12.0  # it asks the others for 5 s, twice
 _TLS_HANDSHAKE_S = 15  # with a board that counts primes, or on a busy machine
 _RELOAD_S = 10.0
+_CLIENT_ID = "propeller-fl-ready"
 _PID_FILE = "broker.pid"
 _ENVELOPE_BYTES = 256 * 1024  # what the server adds to a payload: topic, up to 64 KiB, and headers
 _MAX_PAYLOAD_BYTES = 64 * 1024 * 1024 - _ENVELOPE_BYTES  # nats-server takes no more than 64 MiB
@@ -89,6 +92,7 @@ class BrokerSecurity:
     ``users``                 a file in nats-server's format that holds its ``authorization``; it is
                               read again by :func:`reload_broker`
     ``own_login``             how the broker's keeper reaches it: user, password, TLS. May do all
+    ``routes``                between the nodes of a cluster
     """
 
     certificate: Path
@@ -96,6 +100,7 @@ class BrokerSecurity:
     authority: Path | None
     users: Path
     own_login: BrokerAddress
+    routes: RouteSecurity | None = None
 
 
 class EmbeddedBroker:
@@ -108,6 +113,9 @@ class EmbeddedBroker:
 
     Without ``security`` it listens on loopback alone, unless ``allow_plain``: then anybody who
     reaches it may do everything. ConfigError otherwise.
+
+    As a ``node`` of a cluster it is up as soon as it listens; it takes sessions once more than half
+    of the nodes are there, and so does every other.
     """
 
     def __init__(
@@ -116,10 +124,12 @@ class EmbeddedBroker:
         settings: BrokerSettings = BrokerSettings(),
         *,
         security: BrokerSecurity | None = None,
+        node: ClusterNode | None = None,
         allow_plain: bool = False,
         on_death: Callable[[BrokerError], None] | None = None,
     ) -> None:
-        if security is None and not allow_plain and not is_loopback(settings.host):
+        near = is_loopback(settings.host) and (node is None or node.is_loopback)
+        if security is None and not allow_plain and not near:
             raise ConfigError(
                 f"the broker would listen on {settings.host} without TLS and logins",
                 hint="`propeller-fl init` makes both; on a network that you trust altogether, "
@@ -128,6 +138,8 @@ class EmbeddedBroker:
         self._data_dir = data_dir = data_dir.absolute()
         self._settings = settings
         self._security = security
+        self._node = node
+        self._settling: Settling | None = None
         self._on_death = on_death
         self._stderr_path = data_dir / "broker.stderr"  # a panic, or words before it has a log
         self._port = settings.port
@@ -162,6 +174,11 @@ class EmbeddedBroker:
         """Its process id while it runs."""
         child = self._child
         return child.pid if child is not None and child.running else None
+
+    @property
+    def takes_sessions(self) -> bool:
+        """Whether it runs, and as the node of a cluster has found the others since it started."""
+        return self.running and (self._settling is None or self._settling.settled)
 
     @property
     def log_path(self) -> Path:
@@ -203,6 +220,15 @@ class EmbeddedBroker:
                 if attempt == _PORT_ATTEMPTS or "address already in use" not in str(error):
                     raise
                 child.end(0.0)
+        if self._node is None:
+            self._bound_queue(deadline_s)
+        else:
+            self._stop_settling()
+            self._settling = Settling(self._node.name, self._settle)
+            self._settling.start()
+        child.expect_to_live()
+
+    def _bound_queue(self, deadline_s: float) -> None:
         login = self._own_login
         bound_queue(
             self._own_port,
@@ -210,7 +236,22 @@ class EmbeddedBroker:
             deadline_s,
             (login.username, login.password),
         )
-        child.expect_to_live()
+
+    def _settle(self) -> bool:
+        """What can be done with the others alone."""
+        assert self._node is not None
+        client_id = f"{_CLIENT_ID}-{self._node.name}"
+        if not has_joined(self._health_port):  # a session would be waited for in vain, for seconds
+            return False
+        if not opens_session(self._own_login, client_id, _QUORUM_S):
+            return False
+        self._bound_queue(time.monotonic() + _START_S)
+        return has_joined(self._health_port)  # also what the first session made
+
+    def _stop_settling(self) -> None:
+        if self._settling is not None:
+            self._settling.stop()
+            self._settling = None
 
     def _start_again(self) -> None:
         """For the watch."""
@@ -241,8 +282,14 @@ class EmbeddedBroker:
     def config(self) -> dict[str, object]:
         """The server's configuration but for users and permissions, which have their own file."""
         settings = self._settings
+        security, node = self._security, self._node
+        cluster = {}
+        if node is not None:
+            identity = (security.certificate, security.key) if security else None
+            routes = security.routes if security else None
+            cluster = {"cluster": node.config(settings.host, routes, identity)}
         return {
-            "server_name": "propeller-fl",
+            "server_name": node.name if node else "propeller-fl",
             # nats-server always opens its own protocol too: on any port, for this machine only.
             "host": "127.0.0.1",
             "port": self._own_port,
@@ -260,10 +307,12 @@ class EmbeddedBroker:
             "mqtt": {
                 "host": settings.host,
                 "port": self._port,
-                **({"tls": _tls(self._security)} if self._security else {}),
+                **({"tls": _tls(security)} if security else {}),
+                **(node.mqtt() if node else {}),
                 "ack_wait": f"{settings.redeliver_after_s:g}s",
                 "max_ack_pending": settings.max_unacknowledged,
             },
+            **cluster,
             "log_file": str(self.log_path),
             "log_size_limit": 16 * 1024 * 1024,
             "log_max_num": 3,
@@ -340,7 +389,8 @@ class EmbeddedBroker:
             self._on_death(error)
 
     def _await_ready(self, child: _Child, deadline_s: float, timeout_s: float) -> None:
-        while not opens_session(self._own_login):
+        ready = opens_session if self._node is None else _listens
+        while not ready(self._own_login):
             if not child.running:
                 raise BrokerError(f"the embedded broker did not start: {self._last_words()}")
             if time.monotonic() > deadline_s:
@@ -360,6 +410,7 @@ class EmbeddedBroker:
         return "it left no word"
 
     def _end(self, timeout_s: float) -> None:
+        self._stop_settling()
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
@@ -497,16 +548,26 @@ def _free_port(host: str, port: int) -> int:
         return chosen
 
 
-def opens_session(address: BrokerAddress) -> bool:
+def _listens(address: BrokerAddress) -> bool:
+    try:
+        socket.create_connection((address.host, address.port), _HANDSHAKE_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def opens_session(
+    address: BrokerAddress, client_id: str = _CLIENT_ID, timeout_s: float = _HANDSHAKE_S
+) -> bool:
     """Whether an MQTT session can be opened there now, with this login. Tries once."""
     body = b"\x00\x04MQTT\x04" + (b"\x02" if address.username is None else b"\xc2") + b"\x00\x0a"
-    for text in ("propeller-fl-ready", address.username, address.password):
+    for text in (client_id, address.username, address.password):
         if text is not None:
             body += len(text.encode()).to_bytes(2, "big") + text.encode()
     with contextlib.ExitStack() as stack:
         try:
             sock = stack.enter_context(
-                socket.create_connection((address.host, address.port), _HANDSHAKE_S)
+                socket.create_connection((address.host, address.port), timeout_s)
             )
             if address.tls is not None:
                 context = address.tls.context()
