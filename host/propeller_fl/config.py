@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from propeller_fl.database_url import database_url_fault
 from propeller_fl.errors import ConfigError
 from propeller_fl.foreign import foreign_settings
 from propeller_fl.wire import Format, Topics
@@ -92,6 +93,10 @@ class CoordinatorConfig:
     max_model_bytes: int = 8 * 1024 * 1024  # of one it publishes; what our own broker takes
     model_grace_s: float = 2.0  # how long a round waits for its model to turn up on the broker
     keep_rounds: int = 1_000  # newest ended rounds, and model versions, that are kept; 0: all
+    database_url: str = ""  # postgresql://user@host/database, which others may wait for; or a file
+    database_password_file: Path | None = None  # the only place for that password
+    files_dir: Path | None = None  # of large updates; with a database_url one that all of them see
+    hung_after_s: float = 60.0  # a leader that is silent for so long makes room for another
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,6 +393,9 @@ def _check(settings: Settings) -> None:
     )
     _require(settings.coordinator.model_grace_s >= 0, "coordinator.model_grace_s", "0 or more")
     _require(settings.coordinator.keep_rounds >= 0, "coordinator.keep_rounds", "0 or more")
+    _require(settings.coordinator.hung_after_s >= 5, "coordinator.hung_after_s", "at least 5 s")
+    if fault := database_url_fault(settings.coordinator.database_url):
+        raise ConfigError(f"coordinator.database_url {fault[0]}", hint=fault[1])
     _require(0 <= settings.model_server.http_port < 65536, "model_server.http_port", "0 to 65535")
     _require(
         settings.model_server.max_requests_per_s > 0, "model_server.max_requests_per_s", "above 0"

@@ -21,6 +21,7 @@ from propeller_fl import disk
 from propeller_fl.access import AccessRole, Credential, Keyring, TokenBook
 from propeller_fl.clock import steady_clock
 from propeller_fl.config import Settings
+from propeller_fl.database_url import rounds_place
 from propeller_fl.errors import BrokerError, ConfigError, LinkError
 from propeller_fl.link import (
     BrokerAddress,
@@ -34,6 +35,7 @@ from propeller_fl.login import broker_address
 from propeller_fl.observe import Watch, open_traces
 
 if TYPE_CHECKING:
+    from propeller_fl.coordinator import Turns
     from propeller_fl.dashboard import DashboardGuard
     from propeller_fl.manager import ImageLibrary
     from propeller_fl.parts import HttpAccess
@@ -102,6 +104,7 @@ class Deployment:
         self._roles = roles
         self._stack = contextlib.ExitStack()
         self._links: list[Link] = []
+        self._turns: list[Turns] = []
         self._watched: list[_Watched] = []
         self._watch = Watch(enabled=settings.metrics.enabled, failure=self.failure)
         self._broker_error: BrokerError | None = None
@@ -187,25 +190,7 @@ class Deployment:
             scheme = "https" if self._keyring.desk else "http"
             self.http_address = f"{scheme}://{host}:{port}"
         if Role.COORDINATOR in self._roles:
-            from propeller_fl.coordinator import Coordinator
-            from propeller_fl.store import RoundStore
-
-            rounds = RoundStore(self._owned(stack, "coordinator") / "rounds.db")
-            stack.callback(rounds.close)
-            coordinator = Coordinator(
-                self._link(stack, loop, AccessRole.COORDINATOR),
-                settings.topics,
-                settings.coordinator,
-                rounds,
-                clock=steady_clock(),
-                large=settings.large,
-                files_dir=settings.data_dir / "coordinator" / "large",
-                watch=self._watch.watches_coordinator(),
-            )
-            coordinator.start()
-            self._watch.has_coordinator(coordinator)
-            stack.callback(coordinator.stop)
-            self._watched.append(_Watched("coordinator", lambda: coordinator.failure))
+            self._start_coordinator(stack, loop)
         if Role.MANAGER in self._roles:
             from propeller_fl.manager import Manager
             from propeller_fl.store import LaunchStore
@@ -251,6 +236,67 @@ class Deployment:
             self._watch.has_proplets(proplets)
             stack.callback(proplets.stop)
             self._await("proplets", proplets.wait_connected)
+
+    def _start_coordinator(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
+        from propeller_fl.coordinator import Coordinator
+        from propeller_fl.store import RoundStore
+
+        settings, config = self.settings, self.settings.coordinator
+        if config.database_url:
+            self._start_turns(stack, loop)
+            return
+        self._owned(stack, "coordinator")
+        rounds = RoundStore(rounds_place(settings))
+        stack.callback(rounds.close)
+        coordinator = Coordinator(
+            self._link(stack, loop, AccessRole.COORDINATOR),
+            settings.topics,
+            config,
+            rounds,
+            clock=steady_clock(),
+            large=settings.large,
+            files_dir=config.files_dir or settings.data_dir / "coordinator" / "large",
+            watch=self._watch.watches_coordinator(),
+        )
+        coordinator.start()
+        self._watch.has_coordinator(coordinator)
+        stack.callback(coordinator.stop)
+        self._watched.append(_Watched("coordinator", lambda: coordinator.failure))
+
+    def _start_turns(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
+        """A coordinator whose rounds another may take over. It makes itself anew for each turn."""
+        from propeller_fl.coordinator import Coordinator, Turns
+        from propeller_fl.store import RoundStore, UpdateFiles
+
+        settings, config = self.settings, self.settings.coordinator
+        watch = self._watch.watches_coordinator()
+
+        def coordinator(
+            link: Link, rounds: RoundStore, on_failure: Callable[[], None]
+        ) -> Coordinator:
+            return Coordinator(
+                link,
+                settings.topics,
+                config,
+                rounds,
+                clock=steady_clock(),
+                large=settings.large,
+                files_dir=config.files_dir,
+                watch=watch,
+                on_failure=on_failure,
+            )
+
+        turns = Turns(
+            lambda: RoundStore(rounds_place(settings)),
+            lambda: self._new_link(loop, AccessRole.COORDINATOR),
+            coordinator,
+            UpdateFiles(config.files_dir).identity() if config.files_dir else "",
+        )
+        turns.start()
+        stack.callback(turns.stop)
+        self._watch.has_turns(turns)
+        self._watched.append(_Watched("coordinator", lambda: turns.failure))
+        self._turns.append(turns)
 
     def _start_experiments(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
         from propeller_fl.experiments import ExperimentService
@@ -399,8 +445,17 @@ class Deployment:
         *,
         clean_session: bool = False,
     ) -> Link:
+        link = self._new_link(loop, role, name, clean_session=clean_session)
+        stack.callback(link.close)
+        self._links.append(link)
+        self._watch.has_session(link)
+        return link
+
+    def _new_link(
+        self, loop: LinkLoop, role: AccessRole, name: str = "", *, clean_session: bool = False
+    ) -> Link:
         credential = self._keyring.of_role(role)
-        link = Link(
+        return Link(
             loop,
             self._login(credential),
             credential.client_id if credential else name or role.value,
@@ -409,13 +464,11 @@ class Deployment:
             mqtt5=self.settings.broker.mqtt5
             and role in (AccessRole.MANAGER, AccessRole.COORDINATOR),
         )
-        stack.callback(link.close)
-        self._links.append(link)
-        self._watch.has_session(link)
-        return link
 
     def _await_links(self) -> None:
         """Ready means subscribed; for a broker that is not there yet the links go on trying."""
+        for turns in self._turns:
+            self._await("coordinator", turns.wait_placed)
         for link in self._links:
             self._await(link.client_id, link.wait_connected)
 

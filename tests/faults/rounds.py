@@ -6,7 +6,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,20 +110,24 @@ class Rounds:
         assert complete["num_updates"] == len(self._proplets), told
         assert complete["model_version"] == len(self._ids), told
 
-    def judge(self) -> None:
+    def _query(self, sql: str) -> list[tuple[Any, ...]]:
+        store = self._directory / "coordinator" / "rounds.db"
+        with contextlib.closing(sqlite3.connect(store)) as database:
+            return database.execute(sql).fetchall()
+
+    def judge(self, query: Callable[[str], list[tuple[Any, ...]]] | None = None) -> None:
         """Once the last has ended: no update is missing, and every model is, byte for byte and in
-        the coordinator's store as on the model server's disk, what it would have been."""
+        the coordinator's store as on the model server's disk, what it would have been.
+
+        ``query`` asks the store, where that is not the file it is by default."""
         stored = [
             self._directory / "models" / f"global_model_v{version}.json"
             for version in range(1, len(self._ids) + 1)
         ]
         wait_until(stored[-1].exists, 60, "the model server has the last model")
-        store = self._directory / "coordinator" / "rounds.db"
-        with contextlib.closing(sqlite3.connect(store)) as database:
-            (kept,) = database.execute("SELECT count(*) FROM updates").fetchone()
-            made = database.execute(
-                "SELECT body FROM models WHERE round_id IS NOT NULL ORDER BY version"
-            ).fetchall()
+        query = query or self._query
+        [(kept,)] = query("SELECT count(*) FROM updates")
+        made = query("SELECT body FROM models WHERE round_id IS NOT NULL ORDER BY version")
         assert kept == len(self._ids) * len(self._proplets), "updates in = updates in the aggregate"
         expected = models(self._ids, self._proplets, self._directory, self._hyperparams)
         assert [body for (body,) in made] == expected, f"seed {SEED}"

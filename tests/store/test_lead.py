@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from propeller_fl.errors import LostLeadError, StoreError
+from propeller_fl.errors import ConfigError, LostLeadError, StoreError
 from propeller_fl.rounds import UpdateFacts
-from propeller_fl.store import PostgresAddress, RoundStore
+from propeller_fl.store import PostgresAddress, RoundStore, UpdateFiles
 from propeller_fl.store._postgres import PostgresDatabase
 from tests.support.postgres import PASSWORD, PostgresServer
 from tests.support.wait import wait_until
@@ -197,14 +197,30 @@ def test_an_older_one_is_brought_up_by_who_leads_and_by_nobody_before(
     stack.callback(old.close)
     new = PostgresDatabase(address, schema, 5, migrations)
     stack.callback(new.close)
-    assert old.take_lead("old")
+    assert old.take_lead("old", "")
     with old.transaction():
         old.execute("INSERT INTO t (b) VALUES (?)", "x")
     old.close()
-    wait_until(lambda: new.take_lead("new"), 30, "the new program leads")
+    wait_until(lambda: new.take_lead("new", ""), 30, "the new program leads")
     assert list(new.rows("SELECT a, b, c FROM t")) == [(1, "x", b"")]
     with pytest.raises(StoreError, match="schema 5"):
         PostgresDatabase(address, schema, 4)
+
+
+def test_who_does_not_see_the_files_of_the_others_is_refused(
+    stack: ExitStack, address: PostgresAddress, tmp_path: Path
+) -> None:
+    shared, other = (UpdateFiles(tmp_path / name).identity() for name in ("shared", "other"))
+    assert UpdateFiles(tmp_path / "shared").identity() == shared != other
+    first, second = leading(stack, address), opened(stack, address)
+    assert not second.take_lead("second", shared), "nobody has kept files yet"
+    first.close()
+    wait_until(lambda: second.take_lead("second", shared), 30, "the second leads")
+    third = opened(stack, address)
+    for files_id in ("", other):
+        with pytest.raises(ConfigError, match=r"coordinator\.files_dir is not the directory"):
+            third.take_lead("third", files_id)
+    assert not third.take_lead("third", shared)
 
 
 def test_nobody_is_told_the_password(

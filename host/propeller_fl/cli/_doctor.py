@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,10 @@ from propeller_fl.cli._context import (
     print_json,
     quiet_links,
 )
+from propeller_fl.cli._round_store import open_rounds
+from propeller_fl.cli._round_story import stamp
 from propeller_fl.config import Settings
+from propeller_fl.database_url import rounds_place
 from propeller_fl.errors import DamagedStoreError, PropellerError, StoreError
 from propeller_fl.learn import sum_in_c
 from propeller_fl.link import Finding, probe_broker
@@ -89,6 +93,9 @@ def _all(settings: Settings) -> Iterator[Finding]:
 
 def _stores(settings: Settings) -> Iterator[Finding]:
     for service, name, check in _STORES:
+        if service == "coordinator" and settings.coordinator.database_url:
+            yield from _database(settings)
+            continue
         path = settings.data_dir / service / name
         try:
             there = path.exists()
@@ -99,6 +106,24 @@ def _stores(settings: Settings) -> Iterator[Finding]:
             yield Finding("error", service, f"{path} cannot be read: {err.strerror}")
     yield from _update_files(settings)
     yield from _models(settings)
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    try:
+        with closing(open_rounds(settings)) as store:
+            leader = store.last_leader()
+    except PropellerError as err:
+        yield _error("coordinator", err)
+        return
+    place = rounds_place(settings)
+    if leader is None:
+        yield Finding("warning", "coordinator", f"{place} answers, and nobody has led there yet")
+    else:
+        name, since_s = leader
+        since = stamp(since_s)
+        yield Finding(
+            "ok", "coordinator", f"{place} answers; the last to lead, since {since}: {name}"
+        )
 
 
 def _update_files(settings: Settings) -> Iterator[Finding]:
@@ -129,9 +154,9 @@ def _models(settings: Settings) -> Iterator[Finding]:
     if not directory.exists():
         yield Finding("ok", "models", f"none yet at {directory}")
         return
-    rounds = settings.data_dir / "coordinator" / "rounds.db"
+    rounds = rounds_place(settings)
     try:
-        made = made_models(rounds) if rounds.exists() else {}
+        made = made_models(rounds) if isinstance(rounds, Path) and rounds.exists() else {}
     except (StoreError, DamagedStoreError):
         made = {}  # it has a finding of its own
     try:

@@ -21,6 +21,7 @@ from propeller_fl.cli._context import (
     print_json,
     print_table,
 )
+from propeller_fl.cli._round_store import has_rounds, open_rounds
 from propeller_fl.cli._round_story import stamp
 from propeller_fl.cli._services import run_until_stopped
 from propeller_fl.deployment import Role
@@ -29,7 +30,6 @@ from propeller_fl.log import printable
 from propeller_fl.operator import Operator, parse_experiment
 from propeller_fl.store import (
     ExperimentStore,
-    RoundStore,
     SavedExperiment,
     SavedRound,
     open_to_read,
@@ -320,10 +320,10 @@ def _whole(
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(open_experiments(context))
         saved, rounds = find_experiment(store, experiment_id), store.rounds(experiment_id)
-        path = context.settings().data_dir / "coordinator" / "rounds.db"
+        settings = context.settings()
         coordinator = None
-        if path.exists():
-            coordinator = stack.enter_context(contextlib.closing(RoundStore(open_to_read(path))))
+        if has_rounds(settings):
+            coordinator = stack.enter_context(contextlib.closing(open_rounds(settings)))
         return saved, rounds, reports.proplet_records(rounds, coordinator)
 
 

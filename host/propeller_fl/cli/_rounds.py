@@ -21,13 +21,14 @@ from propeller_fl.cli._context import (
     print_json,
     print_table,
 )
+from propeller_fl.cli._round_store import open_rounds
 from propeller_fl.cli._round_story import stamp, tell
 from propeller_fl.errors import RequestError
 from propeller_fl.learn import strategy_arguments, strategy_names
 from propeller_fl.log import printable
 from propeller_fl.operator import Operator, RoundEvent
 from propeller_fl.rounds import Round
-from propeller_fl.store import KnownRound, LaunchStore, RoundStore, SavedLaunch, open_to_read
+from propeller_fl.store import KnownRound, LaunchStore, SavedLaunch, open_to_read
 from propeller_fl.wire import (
     LaunchReport,
     Outcome,
@@ -176,7 +177,7 @@ def stop(context: Context, round_id: str, reason: str, as_json: bool) -> None:
 @fails_clearly
 def list_(context: Context, limit: int, as_json: bool) -> None:
     """The newest rounds, from the coordinator's store."""
-    with contextlib.closing(_open_store(context)) as store:
+    with contextlib.closing(open_rounds(context.settings())) as store:
         rows = store.list_rounds(limit)
     if as_json:
         print_json([_summary(round_, complete) for round_, complete in rows])
@@ -204,7 +205,7 @@ def list_(context: Context, limit: int, as_json: bool) -> None:
 def show(context: Context, round_id: str, as_json: bool) -> None:
     """The story of a round, from the stores of coordinator and manager: who contributed, who was
     refused and why, how it ended. Neither they nor the broker need run."""
-    with contextlib.closing(_open_store(context)) as store:
+    with contextlib.closing(open_rounds(context.settings())) as store:
         round_ = store.load_round(round_id)
         if round_ is None:
             raise _unknown(round_id, store.known_round(round_id))
@@ -319,16 +320,6 @@ def _newest_model(operator: Operator) -> str:
     if not versions:
         raise RequestError("there is no global model", hint="is a model server running?")
     return f"fl/models/global_model_v{max(versions)}"
-
-
-def _open_store(context: Context) -> RoundStore:
-    path = context.settings().data_dir / "coordinator" / "rounds.db"
-    if not path.exists():
-        raise RequestError(
-            f"there is no coordinator's store at {path}",
-            hint="name its directory with --data-dir",
-        )
-    return RoundStore(open_to_read(path))
 
 
 def _summary(round_: Round, complete: RoundComplete | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from propeller_fl.coordinator._outgoing import (
 )
 from propeller_fl.coordinator._reading import MAX_METRICS
 from propeller_fl.coordinator._starts import MAX_OPEN, MAX_OPEN_PARTICIPANTS, MAX_WAITING
+from propeller_fl.coordinator._turns import Turns
 
 __all__ = [
     "ENDED_SAID_AGAIN",
@@ -46,5 +47,6 @@ __all__ = [
     "ServeModel",
     "Subscribe",
     "Tell",
+    "Turns",
     "Unsubscribe",
 ]

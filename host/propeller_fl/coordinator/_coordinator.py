@@ -23,7 +23,7 @@ from propeller_fl.coordinator._outgoing import (
     Tell,
     Unsubscribe,
 )
-from propeller_fl.errors import LinkError, MessageError, StoreError
+from propeller_fl.errors import LinkError, LostLeadError, MessageError, StoreError
 from propeller_fl.link import Incoming, Link, take_batch
 from propeller_fl.observe import Watcher, nobody
 from propeller_fl.store import RoundStore, StoreTrouble
@@ -41,7 +41,8 @@ class Coordinator:
     ``link`` must not be started yet; ``start`` does that, once what it must not miss is subscribed.
     ``large`` and ``files_dir``, where the files of large updates are kept, are for models that
     travel in parts; without them none is trained. ``clock`` gives seconds since the epoch;
-    deadlines survive a restart by it. ``watch`` hears what has become durable.
+    deadlines survive a restart by it. ``watch`` hears what has become durable; ``on_failure`` is
+    called on its thread when that ends by an error.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class Coordinator:
         large: LargeConfig | None = None,
         files_dir: Path | None = None,
         watch: Watcher = nobody,
+        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self._link = link
         self._topics = topics
         self._clock = clock
         self._watch = watch
+        self._on_failure = on_failure
         self._store = store
         self._engine = Engine(topics, config, store, large if files_dir else None)
         self._inbox: queue.SimpleQueue[Incoming | None] = queue.SimpleQueue()
@@ -123,8 +126,10 @@ class Coordinator:
         try:
             self._serve()
         except Exception as err:
-            _log.critical("the coordinator has stopped", exc_info=True)
+            if not isinstance(err, LostLeadError):  # which is no surprise, and said elsewhere
+                _log.critical("the coordinator has stopped", exc_info=True)
             self._failure = err
+            self._on_failure()
 
     def _serve(self) -> None:
         batch: list[Incoming] = []

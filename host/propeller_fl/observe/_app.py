@@ -3,7 +3,8 @@
 ``GET /metrics``  what Prometheus scrapes, in the text format that its Accept header asks for
 ``GET /healthz``  200 while every service runs, else 503; for who would restart it
 ``GET /readyz``   200 while the broker is connected and the stores can be written, else 503 and
-                  what is amiss; for who sends work here
+                  what is amiss; for who sends work here. A coordinator that takes turns says
+                  whether it is the leader or stands by
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def observe_app(
 
     def ready(request: Request) -> Response:
         amiss = readiness.amiss()
-        return JSONResponse({"ready": not amiss, "amiss": amiss}, 503 if amiss else 200)
+        return JSONResponse(
+            {"ready": not amiss, "amiss": amiss, **readiness.places()}, 503 if amiss else 200
+        )
 
     app = Starlette(
         routes=[

@@ -21,6 +21,17 @@ class Readiness:
         self._lock = threading.Lock()
         self._checks: dict[str, Check] = {}
         self._phase = "starting"
+        self._places: dict[str, Check] = {}
+
+    def tell(self, name: str, place: Callable[[], str]) -> None:
+        """``place`` says what part ``name`` has at the moment, which is fine whatever it is."""
+        with self._lock:
+            self._places[name] = place
+
+    def places(self) -> dict[str, str]:
+        """The parts that are played here."""
+        with self._lock:
+            return {name: place() for name, place in self._places.items()}
 
     def add(self, name: str, check: Check) -> None:
         """``name`` is shown to whoever asks, with what ``check`` says."""

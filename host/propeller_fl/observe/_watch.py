@@ -39,6 +39,17 @@ class Coordinates(Protocol):
     def count_rounds(self) -> dict[str, int]: ...
 
 
+class TakesTurns(Coordinates, Protocol):
+    @property
+    def leads(self) -> bool: ...
+
+    @property
+    def amiss(self) -> str: ...
+
+    @property
+    def session(self) -> Session | None: ...
+
+
 class Forwarded(Protocol):
     @property
     def forwarded(self) -> int: ...
@@ -84,6 +95,7 @@ class Watch:
         self._traces: Traces | None = None
         self._failure = failure
         self._sessions: list[Session] = []
+        self._turns: TakesTurns | None = None
         self.metrics = Metrics()
         self.readiness = Readiness()
         self.metrics.read_gauge(
@@ -94,13 +106,13 @@ class Watch:
         self.metrics.read_gauge(
             "broker_connected",
             "Whether a service's session with the broker is up, by client id.",
-            lambda: {one.client_id: float(one.connected) for one in list(self._sessions)},
+            lambda: {one.client_id: float(one.connected) for one in self._all_sessions()},
             label="session",
         )
         self.metrics.read_gauge(
             "session_queue_messages",
             "Messages of that session that the broker has not taken yet.",
-            lambda: {one.client_id: float(one.queued) for one in list(self._sessions)},
+            lambda: {one.client_id: float(one.queued) for one in self._all_sessions()},
             label="session",
         )
 
@@ -128,7 +140,27 @@ class Watch:
         traces = self._traces.of_coordinator() if self._traces else None
         return self._watchers(self.metrics.coordinator_tells, traces)
 
-    def has_coordinator(self, coordinator: Coordinates) -> None:
+    def has_turns(self, turns: TakesTurns) -> None:
+        """A coordinator that others stand by for, or the other way round."""
+        self._turns = turns
+        self.readiness.tell("coordinator", lambda: "leader" if turns.leads else "standby")
+        self.readiness.add("database of the coordinator", lambda: turns.amiss)
+
+        def session() -> str:
+            link = turns.session
+            return "not connected" if link is not None and not link.connected else ""
+
+        self.readiness.add("broker, as coordinator", session)
+        self.has_coordinator(turns, lambda: turns.leads)
+
+    def has_coordinator(
+        self, coordinator: Coordinates, leads: Callable[[], bool] = lambda: True
+    ) -> None:
+        self.metrics.read_gauge(
+            "coordinator_leads",
+            "1 in the process whose coordinator owns the rounds, 0 where it stands by.",
+            lambda: {"": float(leads())},
+        )
         self.metrics.has_queue("coordinator", lambda: coordinator.queued)
         self.metrics.read_gauge(
             "rounds",
@@ -186,6 +218,11 @@ class Watch:
             label="state",
         )
         self.readiness.add("broker, as proplets", lambda: _all_up(proplets.count_sessions()))
+
+    def _all_sessions(self) -> list[Session]:
+        """A coordinator that stands by has none, and misses none."""
+        leading = self._turns.session if self._turns else None
+        return [*self._sessions, *([leading] if leading else [])]
 
     def _watchers(self, metrics: Watcher, traces: Watcher | None) -> Watcher:
         if traces is None:

@@ -59,9 +59,12 @@ class Database:
             self._db.close()
             raise
 
-    def take_lead(self, holder: str) -> bool:
+    def take_lead(self, holder: str, files_id: str) -> bool:
         """The file is the caller's alone."""
         return True
+
+    def last_leader(self) -> None:
+        """A file is not led."""
 
     def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
         """Run one statement with ``?`` parameters."""

@@ -59,8 +59,9 @@ _DEFAULTS: Final = {
 _LEAD: Final = """
 CREATE TABLE lead (
     only_row BIGINT PRIMARY KEY CHECK (only_row = 1), schema_version BIGINT NOT NULL,
-    term BIGINT NOT NULL, holder TEXT NOT NULL, since_s DOUBLE PRECISION NOT NULL);
-INSERT INTO lead VALUES (1, {version}, 0, '', 0)
+    term BIGINT NOT NULL, holder TEXT NOT NULL, since_s DOUBLE PRECISION NOT NULL,
+    files_id TEXT NOT NULL);
+INSERT INTO lead VALUES (1, {version}, 0, '', 0, '')
 """
 # Texts are compared byte by byte, as SQLite does: the order of updates must not depend on where a
 # database was made.
@@ -94,6 +95,8 @@ class PostgresDatabase:
         schema: str,
         version: int,
         migrations: Migrations = _NO_MIGRATIONS,
+        *,
+        create: bool = True,
     ) -> None:
         self._address = address
         self._version = version
@@ -102,25 +105,29 @@ class PostgresDatabase:
         self._cursors = 0
         self._db = self._connect()
         try:
-            self._prepare(schema)
+            self._prepare(schema if create else "")
         except BaseException:
             self._db.close()
             raise
 
-    def take_lead(self, holder: str) -> bool:
+    def take_lead(self, holder: str, files_id: str) -> bool:
         """See :meth:`RoundStore.take_lead`."""
         if self._term:
             return True
+        self._check_files(files_id)
         if not self._one("SELECT pg_try_advisory_lock('lead'::regclass::oid::bigint)")[0]:
             return False
+        self._check_files(files_id)  # as whoever led last has left it
         self.execute("SET default_transaction_read_only = off")
         self.execute("BEGIN")
         try:
             self._bring_up()
             [term] = self._one(
-                "UPDATE lead SET term = term + 1, holder = ?, since_s = ? RETURNING term",
+                "UPDATE lead SET term = term + 1, holder = ?, since_s = ?, files_id = ?"
+                " RETURNING term",
                 holder,
                 time.time(),
+                files_id,
             )
             self._commit()
         except BaseException:
@@ -128,6 +135,21 @@ class PostgresDatabase:
             raise
         self._term = cast(int, term)
         return True
+
+    def last_leader(self) -> tuple[str, float] | None:
+        """See :meth:`RoundStore.last_leader`."""
+        term, holder, since_s = self._one("SELECT term, holder, since_s FROM lead")
+        return (holder, since_s) if term else None
+
+    def _check_files(self, files_id: str) -> None:
+        """Files that another has kept must be at hand here."""
+        [kept] = self._one("SELECT files_id FROM lead")
+        if kept not in ("", files_id):
+            raise ConfigError(
+                "coordinator.files_dir is not the directory in which other coordinators of "
+                f"{self._address} keep the files of large updates",
+                hint="mount that one here and name it, with all that is in it",
+            )
 
     def execute(self, sql: str, *values: object) -> psycopg.Cursor[tuple[Any, ...]]:
         """Run one statement with ``?`` parameters."""
@@ -200,7 +222,7 @@ class PostgresDatabase:
         return db
 
     def _prepare(self, schema: str) -> None:
-        """Settings of the session, and tables if there are none."""
+        """Settings of the session, and tables if there are none; an empty schema makes none."""
         hung = f"{int(self._address.hung_after_s * 1000)}ms"
         for name, value in (
             ("idle_session_timeout", hung),
@@ -223,6 +245,11 @@ class PostgresDatabase:
         if durable in ("off", "local"):  # what a commit has said must be so after a crash
             self.execute("SET synchronous_commit = on")
         if not self._has_tables():
+            if not schema:
+                raise StoreError(
+                    f"database {self._address} has no rounds yet",
+                    hint="a coordinator that has it as coordinator.database_url makes their tables",
+                )
             self.execute("BEGIN")
             try:
                 self.execute("SELECT pg_advisory_xact_lock(?)", _SCHEMA_LOCK)

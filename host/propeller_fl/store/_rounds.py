@@ -105,21 +105,30 @@ class RoundStore:
     """The coordinator's database. One thread at a time; raises :class:`StoreError`.
 
     ``database`` is a file, an open connection in autocommit mode (``isolation_level=None``), or a
-    PostgreSQL server. What is there can only be read until :meth:`take_lead`.
+    PostgreSQL server. What is there can only be read until :meth:`take_lead`. ``create``: make the
+    tables on a server if there are none.
     """
 
-    def __init__(self, database: Path | sqlite3.Connection | PostgresAddress) -> None:
-        self._db = _open(database)
+    def __init__(
+        self, database: Path | sqlite3.Connection | PostgresAddress, *, create: bool = True
+    ) -> None:
+        self._db = _open(database, create)
         self.files = UpdateFileRows(self._db)
         self._stopped: int | None = None  # ids that were stopped before they were a round's
 
-    def take_lead(self, holder: str) -> bool:
+    def take_lead(self, holder: str, files_id: str = "") -> bool:
         """Become the only one who writes here, if nobody is; ``holder`` tells others who it is.
+        ``files_id`` is that of :meth:`UpdateFiles.identity`, if it keeps files. Raises
+        :class:`ConfigError` where those who led before kept others.
 
         A file is its process's alone, which sees to that by a lock of its own: there it is true.
         A leader without its connection is none any more, and hears :class:`LostLeadError`.
         """
-        return self._db.take_lead(holder)
+        return self._db.take_lead(holder, files_id)
+
+    def last_leader(self) -> tuple[str, float] | None:
+        """Who led last, or leads, on a server, and since when."""
+        return self._db.last_leader()
 
     def close(self) -> None:
         """Nothing may be called afterwards."""
@@ -464,9 +473,9 @@ class RoundStore:
         self._db.execute_each("DELETE FROM outbox WHERE id = ?", [(id_,) for id_ in owed_ids])
 
 
-def _open(database: Path | sqlite3.Connection | PostgresAddress) -> Sql:
+def _open(database: Path | sqlite3.Connection | PostgresAddress, create: bool) -> Sql:
     if not isinstance(database, PostgresAddress):
         return Database(database, SCHEMA, VERSION, MIGRATIONS, page_bytes=_PAGE_BYTES)
     from propeller_fl.store._postgres import PostgresDatabase  # an extra, which few have
 
-    return PostgresDatabase(database, SCHEMA, VERSION, MIGRATIONS)
+    return PostgresDatabase(database, SCHEMA, VERSION, MIGRATIONS, create=create)

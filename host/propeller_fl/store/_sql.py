@@ -34,8 +34,11 @@ class Sql(Protocol):
     def texts(self) -> str:
         """The rows of one value that is a list of texts in JSON."""
 
-    def take_lead(self, holder: str) -> bool:
+    def take_lead(self, holder: str, files_id: str) -> bool:
         """See :meth:`RoundStore.take_lead`."""
+
+    def last_leader(self) -> tuple[str, float] | None:
+        """See :meth:`RoundStore.last_leader`."""
 
     def execute(self, sql: str, *values: object) -> Result:
         """Run one statement."""

@@ -5,12 +5,15 @@ In the coordinator's database stands which files there must be; a file without a
     updates/{round_id}/{proplet_id}.part         parts of an update, as they come
     updates/{round_id}/{proplet_id}.safetensors  a whole one, until its round has ended
     models/{round_id}.safetensors                a model, until the model server has it
+    .identity                                    the directory's name, where coordinators share it
 """
 
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -26,6 +29,7 @@ from propeller_fl.store._vector_file import VectorFile
 from propeller_fl.wire import Manifest, UpdateManifest
 
 _SETTING: Final = "data_dir"
+_MARK: Final = ".identity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,22 @@ class UpdateFiles:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
+    def identity(self) -> str:
+        """A name that the directory keeps wherever it is mounted, given to it the first time."""
+        mark = self._directory / _MARK
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                new = mark.with_name(f"{_MARK}.{uuid.uuid4().hex}")
+                new.write_text(new.suffix[1:])
+                try:
+                    mark.hardlink_to(new)  # whole, or not there
+                finally:
+                    new.unlink()
+            return mark.read_text()
+        except OSError as err:
+            raise _failed(mark, err, "coordinator.files_dir") from err
+
     def part(self, round_id: str, proplet_id: str) -> Path:
         return self._round(round_id) / f"{proplet_id}.part"
 
@@ -233,5 +253,5 @@ def _remove(path: Path) -> None:
         raise _failed(path, err) from err
 
 
-def _failed(path: Path, err: OSError) -> StoreError:
-    return StoreError(f"{path} cannot be written: {err.strerror}", hint=disk.remedy(err, _SETTING))
+def _failed(path: Path, err: OSError, setting: str = _SETTING) -> StoreError:
+    return StoreError(f"{path} cannot be written: {err.strerror}", hint=disk.remedy(err, setting))
