@@ -44,7 +44,6 @@ _log = logging.getLogger(__name__)
 
 _CONNECT_S: Final = 10.0
 _STOP_HTTP_S: Final = 10.0
-_ANSWER_S: Final = 60.0  # of services in this very process, to an aggregator
 
 
 class Role(Flag):
@@ -286,7 +285,7 @@ class Deployment:
             settings,
             self._link(stack, loop, AccessRole.AGGREGATOR),
             store,
-            lambda: Operator(login, settings.topics, timeout_s=_ANSWER_S),
+            lambda: Operator(login, settings.topics),
             directory,
         )
         stack.callback(aggregator.stop)

@@ -12,7 +12,7 @@ from propeller_fl.config import AggregatorConfig
 from propeller_fl.errors import MessageError, RequestError
 from propeller_fl.link import Incoming, Link
 from propeller_fl.manager import Fleet
-from propeller_fl.wire import Alive, Discovery, TaskStop, Topics
+from propeller_fl.wire import Alive, Discovery, RoundStart, TaskStop, Topics
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +78,10 @@ class Devices:
     def offer(self, uri: str, document: bytes) -> None:
         """Have the model on the topic ``uri``, retained. Raises :class:`LinkError`."""
         self._link.publish(self._topics.absolute(uri), document, retain=True).wait(_TAKEN_S)
+
+    def ask(self, start: RoundStart) -> None:
+        """Ask for a round of theirs; again is harmless. Raises :class:`LinkError`."""
+        self._link.publish(self._topics.round_start, start.encode()).wait(_TAKEN_S)
 
     def stop_tasks(self, round_id: str, proplet_ids: Iterable[str]) -> None:
         """Nobody wants any more what they do for this round. Raises :class:`LinkError`."""

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,7 @@ from propeller_fl.wire import (
     Mode,
     Model,
     Outcome,
+    Phase,
     RoundComplete,
     RoundStart,
     RoundStatus,
@@ -40,7 +42,10 @@ _log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 8  # rounds upstream; more of them wait
 _LOOK_S: Final = 2.0  # whether anybody still wants the answer
+_LOOKS_UNANSWERED: Final = 5  # before a round is asked for again
+_LULL_S: Final = 0.05
 _AGAIN_S: Final = 1.0
+_ROUNDING_S: Final = 1.0
 _IMAGES_KEPT: Final = 16
 
 
@@ -134,11 +139,11 @@ class LocalRuns:
         start = self._plan(errand, job.run.start.image_signatures, job.stop)
         self._devices.offer(start.model_uri, errand.model)
         with self._operator() as operator:
-            operator.start_round(start)
             complete = self._wait(operator, errand, start, job.stop)
             if complete.status is Outcome.FAILED:
                 raise RequestError(f"local round {start.round_id} failed: {complete.detail}")
-            tensors = {} if errand.mode is Mode.EVALUATE else _mean(operator, complete)
+            trains = errand.mode is Mode.TRAIN
+            tensors = _mean(operator, complete, job.stop) if trains else {}
         output = update_of(errand, job.proplet_id, complete, tensors)
         _log.info(
             "%d of %d devices answered, %d samples, %d bytes for upstream",
@@ -195,22 +200,28 @@ class LocalRuns:
     def _wait(
         self, operator: Operator, errand: Errand, start: RoundStart, stop: threading.Event
     ) -> RoundComplete:
-        """The end of the local round, which its coordinator sees to.
+        """The end of the local round, which its coordinator sees to; asked for until it answers.
 
-        Raises :class:`RequestError` when nobody wants it any more, or it is about another model.
+        Raises :class:`RequestError` when it is refused, nobody wants it any more, or it is about
+        another model.
         """
-        closed = False
+        status: RoundStatus | None = None
         complete: RoundComplete | None = None
+        looks = 0
         while not stop.is_set():
+            if status is None and looks % _LOOKS_UNANSWERED == 0:
+                self._devices.ask(start)
+            looks += 1
             for event in _look(operator, start.round_id):
                 match event:
                     case RoundComplete():
                         complete = event
                     case RoundStatus(start_sha256=sha256) if sha256 == start.digest():
-                        _check_model(event, errand)
-                        closed = event.phase.closed
-                if complete is not None and closed:  # else it may be of another, long ago
-                    return complete
+                        status = event
+                        _check_status(status, errand)
+            if status is not None and complete is not None and _is_end(complete, status, start):
+                return complete
+            stop.wait(_LULL_S)
         if not self._closing.is_set():
             self._devices.stop_tasks(start.round_id, start.participants)
         raise RequestError(f"round {errand.about.round_id} has ended upstream")
@@ -225,7 +236,10 @@ def _look(operator: Operator, round_id: str) -> list[RoundEvent]:
     return events
 
 
-def _check_model(status: RoundStatus, errand: Errand) -> None:
+def _check_status(status: RoundStatus, errand: Errand) -> None:
+    """Raises :class:`RequestError` for a round that comes to nothing."""
+    if status.phase is Phase.REFUSED:
+        raise RequestError(f"local round {status.round_id} is refused: {status.detail}")
     if status.model_sha256 not in ("", errand.model_sha256):
         raise RequestError(
             f"local round {status.round_id} was opened on the model with the digest "
@@ -234,10 +248,27 @@ def _check_model(status: RoundStatus, errand: Errand) -> None:
         )
 
 
-def _mean(operator: Operator, complete: RoundComplete) -> Tensors:
+def _is_end(complete: RoundComplete, status: RoundStatus, start: RoundStart) -> bool:
+    """Whether that is the end of this very round, and not of one of the same id, in the life of a
+    coordinator before: it has ended by the clock by which this one was opened."""
+    try:
+        ended_s = datetime.fromisoformat(complete.completed_at).timestamp()
+    except ValueError:
+        return False
+    opened_s = status.deadline_at_s - start.timeout_s
+    return status.phase.closed and ended_s >= opened_s - _ROUNDING_S
+
+
+def _mean(operator: Operator, complete: RoundComplete, stop: threading.Event) -> Tensors:
     """The model that the local round made. Raises :class:`RequestError` when there is another in
     its place."""
-    document = operator.document(complete.model_topic)
+    document: bytes | None = None
+    while document is None:
+        try:
+            document = operator.document(complete.model_topic)
+        except RequestError:  # not published yet
+            if stop.is_set():
+                raise
     found = hashlib.sha256(document).hexdigest()
     if found != complete.sha256:
         raise RequestError(
