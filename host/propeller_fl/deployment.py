@@ -288,9 +288,9 @@ class Deployment:
             lambda: Operator(login, settings.topics),
             directory,
         )
-        stack.callback(aggregator.stop)
         aggregator.start()
-        self._watch.has_proplets(aggregator.sessions)
+        stack.callback(aggregator.stop)
+        self._watch.has_session(aggregator)
         self._await("upstream", aggregator.wait_connected)
         self.aggregator_name = f"{aggregator.proplet_id} of {aggregator.address}"
 

@@ -57,9 +57,19 @@ class Aggregator:
         self.address = replace(seat.address, username=None, password=None)
 
     @property
-    def sessions(self) -> PropletHost:
-        """What is to be known of the session upstream."""
-        return self._host
+    def client_id(self) -> str:
+        """What the session upstream is shown as."""
+        return "upstream"
+
+    @property
+    def connected(self) -> bool:
+        """Whether it is up. Any thread."""
+        return self._host.count_sessions()["disconnected"] == 0
+
+    @property
+    def queued(self) -> int:
+        """Messages that the broker upstream has not taken yet. Any thread."""
+        return self._host.queued
 
     def start(self) -> None:
         """Listen to the devices, and begin to connect upstream."""

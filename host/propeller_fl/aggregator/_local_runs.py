@@ -157,8 +157,8 @@ class LocalRuns:
 
     def _plan(self, errand: Errand, signatures: Signatures, stop: threading.Event) -> RoundStart:
         """The one that was planned when the task came first, or now."""
-        image = self._keep_image(errand, signatures)
         with self._planning:
+            image = self._keep_image(errand, signatures)
             planned = self._store.find(errand.sha256)
         if planned is not None:
             return planned
