@@ -28,7 +28,7 @@ from propeller_fl.wire import Format, Topics
 
 DEPLOYMENT_FILE: Final = "settings.toml"  # in data_dir
 ENV_PREFIX: Final = "PROPELLER_FL_"
-_SECRET: Final = {"broker.url"}  # may hold a password
+_SECRET: Final = {"broker.url", "aggregator.upstream_url"}  # may hold a password
 _MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 OPEN_ROUTES: Final = frozenset(("datasets", "models", "proplets", "rounds", "task", "tasks"))
 
@@ -160,6 +160,25 @@ class DashboardConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AggregatorConfig:
+    """A proplet of another deployment, upstream, that has the devices of this one do its tasks and
+    answers with the sum of what they have learned."""
+
+    id: str = "aggregator-1"  # as which proplet, unless the credential says so
+    upstream_url: str = ""  # mqtt://user:password@host:port or mqtts://…; or the credential's
+    upstream_credential: Path | None = None  # a file that `proplet enroll` made upstream
+    upstream_topic_prefix: str = ""  # or the credential's
+    upstream_password_file: Path | None = None  # read instead of a password in the url
+    upstream_ca_file: Path | None = None
+    devices: int = 0  # how many there are here: when all are alive none is waited for; 0: unknown
+    gather_s: float = 15.0  # how long to listen who is alive; more than the devices' heartbeat
+    min_local: int = 1  # fewest devices whose updates make one; with fewer nothing is sent
+    k_fraction: float = 1.0  # of the devices that are alive: their updates end the wait early
+    reserve_s: float = 5.0  # the wait ends so long before the round upstream; at most half of it
+    timeout_s: float = 60.0  # of the wait where the end of the round upstream is not known
+
+
+@dataclass(frozen=True, slots=True)
 class LargeConfig:
     """Models that are too large for one message: they travel as a manifest and parts of a file."""
 
@@ -208,6 +227,7 @@ class Settings:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     tracing: TracingConfig = field(default_factory=TracingConfig)
     dashboard: DashboardConfig = field(default_factory=DashboardConfig)
+    aggregator: AggregatorConfig = field(default_factory=AggregatorConfig)
 
     @property
     def trusted_keys(self) -> Path:
@@ -414,6 +434,14 @@ def _check(settings: Settings) -> None:
     _require(0 <= dashboard.http_port < 65536, "dashboard.http_port", "0 to 65535")
     _require(1 <= dashboard.keep_rounds <= 10_000, "dashboard.keep_rounds", "1 to 10,000")
     _require(0 < dashboard.wait_s <= 300, "dashboard.wait_s", "above 0, at most 300 s")
+    aggregator = settings.aggregator
+    Topics(aggregator.upstream_topic_prefix)  # raises on a bad one
+    _require(aggregator.devices >= 0, "aggregator.devices", "0 or more")
+    _require(aggregator.min_local >= 1, "aggregator.min_local", "at least 1")
+    _require(0 < aggregator.k_fraction <= 1, "aggregator.k_fraction", "above 0, at most 1")
+    _require(aggregator.gather_s >= 0, "aggregator.gather_s", "0 or more")
+    _require(aggregator.reserve_s >= 0, "aggregator.reserve_s", "0 or more")
+    _require(0 < aggregator.timeout_s <= 86_400, "aggregator.timeout_s", "above 0, at most a day")
     large = settings.large
     _require(large.above_bytes > 0, "large.above_bytes", "above 0")
     _require(

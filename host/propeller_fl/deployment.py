@@ -60,6 +60,7 @@ class Role(Flag):
     GATEWAY = auto()
     EXPERIMENTS = auto()
     DASHBOARD = auto()
+    AGGREGATOR = auto()
     SERVICES = COORDINATOR | MANAGER | MODEL_SERVER
     ALL = BROKER | SERVICES | PROPLETS | EXPERIMENTS
 
@@ -101,6 +102,7 @@ class Deployment:
         self.gateway_address = ""
         self.metrics_address = ""
         self.dashboard_address = ""
+        self.aggregator_name = ""
         self._roles = roles
         self._stack = contextlib.ExitStack()
         self._links: list[Link] = []
@@ -215,6 +217,8 @@ class Deployment:
             self._start_gateway(stack, loop)
         if Role.DASHBOARD in self._roles:
             self._start_dashboard(stack, loop)
+        if Role.AGGREGATOR in self._roles:
+            self._start_aggregator(stack, loop)
         self._await_links()  # before proplets introduce themselves to a manager that cannot hear
         if Role.PROPLETS in self._roles:
             from propeller_fl.proplet import PropletHost
@@ -315,6 +319,28 @@ class Deployment:
         service.start()
         stack.callback(service.stop)
         self._watched.append(_Watched("experiments", lambda: service.failure))
+
+    def _start_aggregator(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
+        from propeller_fl.aggregator import Aggregator
+        from propeller_fl.operator import Operator
+        from propeller_fl.store import LocalRoundStore
+
+        settings, directory = self.settings, self._owned(stack, "aggregator")
+        store = LocalRoundStore(directory / "local-rounds.db")
+        stack.callback(store.close)
+        login = self._login(self._keyring.of_role(AccessRole.AGGREGATOR))
+        aggregator = Aggregator(
+            settings,
+            self._link(stack, loop, AccessRole.AGGREGATOR),
+            store,
+            lambda: Operator(login, settings.topics),
+            directory,
+        )
+        aggregator.start()
+        stack.callback(aggregator.stop)
+        self._watch.has_session(aggregator)
+        self._await("upstream", aggregator.wait_connected)
+        self.aggregator_name = f"{aggregator.proplet_id} of {aggregator.address}"
 
     def _start_gateway(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
         from propeller_fl.gateway import Gateway, TaskBook, gateway_server

@@ -18,7 +18,7 @@ DIGEST = "0" * 64
 
 # topic | who may write there | who may read there
 MATRIX = f"""
-fl/rounds/start | operator gateway experiments dashboard | manager coordinator gateway dashboard
+fl/rounds/start | STARTERS | manager coordinator gateway dashboard
 fl/rounds/r.1/stop | operator dashboard | coordinator
 fl/rounds/r.1/updates/p.1 | p.1 gateway | manager
 fl/rounds/r.1/updates/p-2 | p-2 gateway | manager
@@ -27,28 +27,28 @@ fl/rounds/r.1/acks/p.1 | coordinator manager | p.1 gateway dashboard
 fl/rounds/r.1/acks/p-2 | coordinator manager | p-2 gateway dashboard
 fl/rounds/r.1/status | coordinator | WATCHERS
 fl/rounds/r.1/complete | coordinator | WATCHERS p.1 p-2
-fl/rounds/r.1/launch | manager | operator observer gateway dashboard
+fl/rounds/r.1/launch | manager | operator observer gateway dashboard aggregator
 fl/experiments/start | operator dashboard | experiments
 fl/experiments/x.1/command | operator dashboard | experiments
-fl/experiments/x.1/status | experiments | operator observer gateway dashboard
+fl/experiments/x.1/status | experiments | operator observer gateway dashboard aggregator
 fl/models/publish | coordinator publisher gateway | MODELS
-fl/models/global_model_v7 | model-server | MODELS
+fl/models/global_model_v7 | model-server aggregator | MODELS
 fl/images/{DIGEST} | manager | p.1 p-2
 fl/parts/{DIGEST} | PARTS | PARTS operator
 fl/parts/wanted | PARTS operator | PARTS operator
-control/proplet/create/p.1 | p.1 | manager gateway experiments dashboard
-control/proplet/alive/p.1 | p.1 | manager gateway experiments dashboard
+control/proplet/create/p.1 | p.1 | SPOKEN
+control/proplet/alive/p.1 | p.1 | SPOKEN
 control/proplet/results/p.1 | p.1 | manager gateway dashboard
-control/proplet/create/p-2 | p-2 | manager gateway experiments dashboard
-control/proplet/alive/p-2 | p-2 | manager gateway experiments dashboard
+control/proplet/create/p-2 | p-2 | SPOKEN
+control/proplet/alive/p-2 | p-2 | SPOKEN
 control/proplet/results/p-2 | p-2 | manager gateway dashboard
-control/proplet/create | SHARED | manager gateway experiments dashboard
-control/proplet/alive | SHARED | manager gateway experiments dashboard
+control/proplet/create | SHARED | SPOKEN
+control/proplet/alive | SHARED | SPOKEN
 control/proplet/results | SHARED | manager gateway dashboard
 control/manager/start/p.1 | manager gateway | p.1
 control/manager/start/p-2 | manager gateway | p-2
-control/manager/stop/p.1 | manager gateway | p.1
-control/manager/stop/p-2 | manager gateway | p-2
+control/manager/stop/p.1 | manager gateway aggregator | p.1
+control/manager/stop/p-2 | manager gateway aggregator | p-2
 control/manager/start | SHARED-TASKS | SHARED
 control/manager/stop | SHARED-TASKS | SHARED
 registry/proplet | SHARED | manager
@@ -58,7 +58,7 @@ control | |
 fl/rounds/r.1/updates | |
 fl/rounds/r.1/updates/p.1/more | |
 control/proplet/alive/p/1 | |
-control/proplet/alive/p | | manager gateway experiments dashboard
+control/proplet/alive/p | | SPOKEN
 """
 NOBODY = [  # under no prefix, and what brokers keep for themselves
     "fl/rounds/start",
@@ -99,8 +99,11 @@ WILDCARDS = [
 def expected(kind: str, shared: bool) -> dict[str, tuple[set[str], set[str]]]:
     """Writers and readers by topic."""
     groups = {
-        "MODELS": "coordinator model-server operator publisher observer gateway dashboard p.1 p-2",
-        "WATCHERS": "manager operator observer gateway experiments dashboard",
+        "MODELS": "coordinator model-server operator publisher observer gateway dashboard "
+        "aggregator p.1 p-2",
+        "STARTERS": "operator gateway experiments dashboard aggregator",
+        "WATCHERS": "manager operator observer gateway experiments dashboard aggregator",
+        "SPOKEN": "manager gateway experiments dashboard aggregator",
         "PARTS": "coordinator model-server publisher p.1 p-2",
         "SHARED": "p.1 p-2" if shared else "",
         "SHARED-MANAGER": "manager" if shared else "",
@@ -115,7 +118,7 @@ def expected(kind: str, shared: bool) -> dict[str, tuple[set[str], set[str]]]:
         )
         cells[f"{PREFIX}/{topic}"] = writers, readers
     if kind == "mosquitto":  # the one thing its access rules cannot say (docs/threat-model.md)
-        cells[f"{PREFIX}/fl/models/publish"][0].add("model-server")
+        cells[f"{PREFIX}/fl/models/publish"][0].update(("model-server", "aggregator"))
     return cells | {topic: (set(), set()) for topic in NOBODY + RESERVED}
 
 

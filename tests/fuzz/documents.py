@@ -410,7 +410,13 @@ _SAMPLES: Final[dict[type[_Message], _Message]] = {
             env={"ROUND_ID": "r-1", "HYPERPARAMS": "{}"},
             image_sha256="0" * 64,
             fl=FlSpec(
-                "r-1", "fl/models/x", "0" * 64, "cbor", 1.5, {"lr": 0.5, "name": "é", "on": True}
+                "r-1",
+                "fl/models/x",
+                "0" * 64,
+                "cbor",
+                1.5,
+                {"lr": 0.5, "name": "é", "on": True},
+                "fedavg",
             ),
             image_signatures={"0123456789abcdef": bytes(range(64))},
         ),

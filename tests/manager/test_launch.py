@@ -61,6 +61,7 @@ def test_one_task_for_each_participant(any_stage: Stage) -> None:
             format="json",
             deadline=DEADLINE_S,
             hyperparams={"epochs": 1, "lr": 0.5},
+            strategy="fedavg",
         ),
     )
     stage.report("r-1", launched=("p-1", "p-2"), absent=(), error="")

@@ -150,7 +150,7 @@ metrics = st.dictionaries(texts, numbers, max_size=3)
 several = st.lists(ids, unique=True, max_size=4).map(tuple)
 specs = st.builds(
     FlSpec, ids, uris, st.one_of(st.just(""), digests), st.sampled_from(UpdateFormat),
-    st.floats(0, 1e11), st.dictionaries(texts, scalars, max_size=3),
+    st.floats(0, 1e11), st.dictionaries(texts, scalars, max_size=3), texts,
 )  # fmt: skip
 shapes = st.dictionaries(
     st.text("abcW.0", min_size=1, max_size=9),

@@ -29,6 +29,7 @@ class AccessRole(StrEnum):
     EXPERIMENTS = "experiments"  # starts rounds, as operators have asked it to
     GATEWAY = "gateway"  # the HTTP face: whoever shows its token may do what this may
     DASHBOARD = "dashboard"  # the page: reads what it shows, starts and stops things for who may
+    AGGREGATOR = "aggregator"  # has the devices here do the tasks of a deployment upstream
     OBSERVER = "observer"  # reads rounds and models, and writes nothing
     PROPLET = "proplet"
 
@@ -135,6 +136,8 @@ def grants_of(
                     *_spoken(topics),
                 ),
             )
+        case AccessRole.AGGREGATOR:
+            return _aggregator(topics)
         case AccessRole.OBSERVER:
             return Grants(subscribe=_reads(topics))
         case AccessRole.PROPLET:
@@ -182,6 +185,20 @@ def _experiments(topics: Topics) -> Grants:
             topics.any_experiment_command,
             topics.any_status,
             topics.any_complete,
+            topics.proplet_create_of("+"),
+            topics.proplet_alive_of("+"),
+            topics.proplet_create,
+            topics.proplet_alive,
+        ),
+    )
+
+
+def _aggregator(topics: Topics) -> Grants:
+    return Grants(
+        publish=(topics.round_start, topics.any_model, topics.task_stop_of("+")),
+        deny_publish=(topics.model_publish,),
+        subscribe=(
+            *_reads(topics),
             topics.proplet_create_of("+"),
             topics.proplet_alive_of("+"),
             topics.proplet_create,

@@ -13,6 +13,7 @@ from propeller_fl.cli._context import Context, fails_clearly, pass_context, prin
 
 _COMMANDS = {
     "access": "_access:group",
+    "aggregate": "_services:aggregate",
     "broker": "_services:broker",
     "client": "_client:group",
     "coordinator": "_services:coordinator",

@@ -33,6 +33,8 @@ def run_until_stopped(settings: Settings, roles: Role) -> None:
             say(f"ready: metrics at {deployment.metrics_address}/metrics")
         if deployment.dashboard_address:
             say(f"ready: page at {deployment.dashboard_address}/")
+        if deployment.aggregator_name:
+            say(f"ready: aggregator {deployment.aggregator_name}")
         if Role.PROPLETS in roles:
             ids = settings.proplet.ids
             say(f"ready: {', '.join(ids)}", proplet_ids=",".join(ids))
@@ -115,6 +117,36 @@ def http(context: Context) -> None:
 def dashboard(context: Context) -> None:
     """Run the page: fleet, rounds and models live in a browser, and a button that starts rounds."""
     run_until_stopped(context.settings(), Role.DASHBOARD)
+
+
+@click.command()
+@click.option("--upstream", metavar="URL", help="Broker of the deployment to take part in.")
+@click.option(
+    "--upstream-credential", metavar="FILE", help="As `proplet enroll` made it for us there."
+)
+@click.option("--id", "proplet_id", metavar="ID", help="As which proplet, without a credential.")
+@click.option("--devices", type=int, metavar="N", help="How many devices there are here.")
+@pass_context
+@fails_clearly
+def aggregate(
+    context: Context,
+    upstream: str | None,
+    upstream_credential: str | None,
+    proplet_id: str | None,
+    devices: int | None,
+) -> None:
+    """Take part in another deployment as one proplet, for all devices of this one.
+
+    Runs a deployment of its own: broker (unless --broker names one), manager, coordinator and model
+    server. Each task from upstream is a round of the devices here, and their mean is the answer.
+    """
+    settings = context.settings(
+        aggregator__upstream_url=upstream,
+        aggregator__upstream_credential=upstream_credential,
+        aggregator__id=proplet_id,
+        aggregator__devices=devices,
+    )
+    run_until_stopped(settings, Role.BROKER | Role.SERVICES | Role.AGGREGATOR)
 
 
 class _PropletGroup(_lazy.LazyGroup):

@@ -6,6 +6,7 @@ from propeller_fl.learn._averages import FedAdagrad, FedAdam, FedAvg, FedAvgM, F
 from propeller_fl.learn._mean import WeightedMean, mean_metrics
 from propeller_fl.learn._registry import (
     GROUP,
+    is_of_mean,
     strategy,
     strategy_arguments,
     strategy_digest,
@@ -54,6 +55,7 @@ __all__ = [
     "choice",
     "flag",
     "integer",
+    "is_of_mean",
     "mean_change",
     "mean_metrics",
     "number",

@@ -43,6 +43,7 @@ class FedAvg(Strategy):
     """The mean of the updates, weighted by their number of samples."""
 
     by_columns: ClassVar[bool] = True
+    of_mean: ClassVar[bool] = True
 
     def aggregate(self, base: Vector, updates: Updates, state: State) -> Aggregate:
         mean = WeightedMean(base.size)
@@ -71,6 +72,8 @@ class FedAvgM(Strategy):
     """A server step with momentum: ``velocity = momentum · velocity + change``, where the change
     is FedAvg's; the model moves by ``lr · velocity``."""
 
+    of_mean: ClassVar[bool] = True
+
     lr: float = number(1.0, above=0, most=_MAX_LR)
     momentum: float = number(0.9, least=0, below=1)
 
@@ -85,6 +88,8 @@ class FedAvgM(Strategy):
 class _Adaptive(Strategy):
     """A server step that is smaller where changes have been large:
     ``lr · momentum / (sqrt(square) + tau)``. Subclasses say how the two are remembered."""
+
+    of_mean: ClassVar[bool] = True
 
     def aggregate(self, base: Vector, updates: Updates, state: State) -> Aggregate:
         change = mean_change(base, updates)

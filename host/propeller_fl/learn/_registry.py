@@ -77,6 +77,12 @@ def strategy(name: str, args: Mapping[str, Any]) -> Strategy:
         raise StrategyError(f"strategy {name} cannot be made: {err}") from err
 
 
+def is_of_mean(name: str) -> bool:
+    """Whether the strategy of this name may be given means of groups: :attr:`Strategy.of_mean`.
+    Raises as :func:`strategy`."""
+    return _find(name).of_mean
+
+
 def strategy_digest(name: str, args: Mapping[str, Any]) -> str:
     """SHA-256 of the name and all arguments, defaults included: who has the same digest may go on
     from the same state. Raises as :func:`strategy`."""

@@ -109,6 +109,11 @@ class Strategy(ABC):
     that travel in parts: ``aggregate`` is called once for some columns after the others, with a
     base of NaN."""
 
+    of_mean: ClassVar[bool] = False
+    """Whether it depends on the updates through their mean alone, weighted by samples. Then some of
+    them may be replaced by their mean, weighted by the sum of their samples, on the way: an
+    aggregator takes part in rounds of such a strategy, and in no others."""
+
     def check_counts(self, fewest: int, most: int) -> None:  # noqa: B027 - by default all will do
         """Refuse a round that may end with ``fewest`` to ``most`` updates where there would be no
         model, before anything is launched. Raises :class:`StrategyError`."""

@@ -324,6 +324,7 @@ class Launcher:
                 format=start.update_format.value,
                 deadline=round_.opened.deadline_at_s,
                 hyperparams=round_.hyperparams or {},
+                strategy=start.strategy,
             ),
             image_signatures=round_.image.signatures,
         )

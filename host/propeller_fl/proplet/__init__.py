@@ -13,10 +13,12 @@ from propeller_fl.proplet._contract import (
     require_contract,
 )
 from propeller_fl.proplet._data import DataSource, data_source
+from propeller_fl.proplet._deadline import wall_clock
 from propeller_fl.proplet._files import MAPPED_FROM_BYTES, SteadyPath
 from propeller_fl.proplet._generic import GenericRuns, Stop, is_generic
 from propeller_fl.proplet._host import PropletHost, Seat
 from propeller_fl.proplet._registry import Assembly
+from propeller_fl.proplet._runs import RunsTasks
 from propeller_fl.proplet._runtime import (
     CompiledModule,
     Invocation,
@@ -49,6 +51,7 @@ __all__ = [
     "Proplet",
     "PropletHost",
     "RunResult",
+    "RunsTasks",
     "Seat",
     "SteadyPath",
     "Stop",
@@ -62,4 +65,5 @@ __all__ = [
     "last_will",
     "prepare_update",
     "require_contract",
+    "wall_clock",
 ]

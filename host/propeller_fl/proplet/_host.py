@@ -20,7 +20,8 @@ from propeller_fl.proplet._contents import Contents
 from propeller_fl.proplet._data import DataSource, data_source
 from propeller_fl.proplet._large_update import LargeUpdates
 from propeller_fl.proplet._registry import RegistryImages
-from propeller_fl.proplet._service import Proplet, last_will
+from propeller_fl.proplet._runs import RunsTasks
+from propeller_fl.proplet._service import RUNTIME, Proplet, last_will
 from propeller_fl.proplet._workers import Workers
 from propeller_fl.wire import Topics, check_id
 
@@ -56,6 +57,8 @@ class PropletHost:
     ``http_access``  what ``config.models_url`` wants to see of who reads there
     ``updates_dir``  keeps updates to large models until they are answered; None: a temporary one
     ``watch``  hears of each run of a module
+    ``runs``  carries out the tasks in place of our own workers, and is closed with us; ``runtime``
+              is what proplets then say that they are
 
     Raises ``ConfigError`` for ids, data or limits that cannot be.
     """
@@ -76,9 +79,10 @@ class PropletHost:
         http_access: HttpAccess | None = None,
         updates_dir: Path | None = None,
         watch: Watcher = nobody,
+        runs: RunsTasks | None = None,
+        runtime: str = RUNTIME,
     ) -> None:
         _check(config, limits)
-        data = data or data_source(config.data, config.ids)
         self._loop = LinkLoop(expected_links=len(config.ids), name="proplets")
         trusted_keys = trusted_keys or config.trusted_keys
         seats = (
@@ -99,9 +103,9 @@ class PropletHost:
             for proplet_id in config.ids
         ]
         self._updates = LargeUpdates(links[0], topics, config, large, updates_dir)
-        self._workers = Workers(
+        self._workers: RunsTasks = runs or Workers(
             config,
-            data,
+            data or data_source(config.data, config.ids),
             cache_dir=cache_dir,
             trusted_keys=trusted_keys,
             updates=self._updates,
@@ -131,6 +135,7 @@ class PropletHost:
                 self._contents,
                 registry,
                 own_topics=seats[proplet_id].own_topics,
+                runtime=runtime,
             )
             for link, proplet_id in zip(links, config.ids, strict=True)
         ]

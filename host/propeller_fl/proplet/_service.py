@@ -26,6 +26,7 @@ from propeller_fl.proplet._board import Board
 from propeller_fl.proplet._contents import Content, Contents
 from propeller_fl.proplet._deadline import wall_clock
 from propeller_fl.proplet._registry import RegistryImages
+from propeller_fl.proplet._runs import RunsTasks
 from propeller_fl.proplet._task import Tasks
 from propeller_fl.proplet._task_events import (
     Answered,
@@ -54,7 +55,6 @@ from propeller_fl.proplet._task_events import (
     Waited,
     Want,
 )
-from propeller_fl.proplet._workers import Workers
 from propeller_fl.wire import (
     Alive,
     Discovery,
@@ -74,7 +74,7 @@ _T = TypeVar("_T")
 
 _HEAR_OF_END_S: Final = 0.05  # a task that is done by then costs the broker no subscription
 
-_RUNTIME = f"wasmtime {importlib.metadata.version('wasmtime')}"
+RUNTIME: Final = f"wasmtime {importlib.metadata.version('wasmtime')}"
 
 # What Propeller shows of a proplet beside the names that are ours; see docs/propeller.md.
 _PROPELLERS_NAMES: Final = {
@@ -83,7 +83,6 @@ _PROPELLERS_NAMES: Final = {
     "cpu_arch": platform.machine(),
     "total_memory_bytes": str(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
     "proplet_version": propeller_fl.__version__,
-    "wasm_runtime": _RUNTIME,
 }
 
 
@@ -112,13 +111,15 @@ class Proplet:
         config: PropletConfig,
         proplet_id: str,
         board: Board,
-        workers: Workers,
+        workers: RunsTasks,
         contents: Contents,
         registry: RegistryImages,
         *,
         own_topics: bool = False,
+        runtime: str = RUNTIME,
     ) -> None:
         self._registry = registry
+        self._runtime = runtime
         self._link = link
         self._loop = loop
         self._topics = topics
@@ -180,7 +181,8 @@ class Proplet:
             self._id,
             self._config.namespace,
             {
-                "runtime": _RUNTIME,
+                "runtime": self._runtime,
+                "wasm_runtime": self._runtime,
                 "arch": platform.machine(),
                 "memory_bytes": str(self._config.memory_bytes),
                 "version": propeller_fl.__version__,

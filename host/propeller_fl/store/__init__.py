@@ -24,6 +24,7 @@ from propeller_fl.store._large import (
     write_large,
 )
 from propeller_fl.store._launches import LaunchState, LaunchStore, SavedLaunch
+from propeller_fl.store._local_rounds import LocalRoundStore
 from propeller_fl.store._model_files import (
     ModelFormat,
     convert,
@@ -64,6 +65,7 @@ __all__ = [
     "KnownRound",
     "LaunchState",
     "LaunchStore",
+    "LocalRoundStore",
     "ModelFile",
     "ModelFormat",
     "ModelsDir",

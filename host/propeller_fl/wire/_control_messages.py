@@ -100,7 +100,8 @@ class FlSpec:
 
     ``model_sha256`` is the digest of the document on ``model_uri``, empty when it is not known;
     ``format`` what the update is to be written in; ``deadline`` when the round ends at the latest,
-    in seconds since the epoch, 0 when that is not known.
+    in seconds since the epoch, 0 when that is not known; ``strategy`` what makes a model of the
+    updates, for those who sum them on the way; empty when that is not known.
     """
 
     round_id: str
@@ -109,6 +110,7 @@ class FlSpec:
     format: str = "json"
     deadline: float = 0.0
     hyperparams: Mapping[str, Scalar] = field(default_factory=dict)
+    strategy: str = ""
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> FlSpec:
@@ -127,6 +129,7 @@ class FlSpec:
                 format=fields.text("format", "json", max_chars=_MAX_FORMAT_CHARS),
                 deadline=deadline,
                 hyperparams=fields.flat("hyperparams", {}),
+                strategy=fields.text("strategy", "", max_chars=64),
             )
         except MessageError as err:
             raise MessageError(
@@ -134,7 +137,7 @@ class FlSpec:
             ) from None
 
     def document(self) -> dict[str, Any]:
-        return {
+        document = {
             "round_id": self.round_id,
             "model_uri": self.model_uri,
             "model_sha256": self.model_sha256,
@@ -142,6 +145,7 @@ class FlSpec:
             "deadline": self.deadline,
             "hyperparams": dict(self.hyperparams),
         }
+        return document | ({"strategy": self.strategy} if self.strategy else {})
 
 
 @dataclass(frozen=True, slots=True)
