@@ -11,7 +11,7 @@ from pathlib import Path
 
 from propeller_fl.client import build_module
 
-NAMES = ("linear", "softmax")
+NAMES = ("activity", "linear", "softmax")
 
 
 def main() -> None:

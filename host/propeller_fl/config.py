@@ -104,7 +104,7 @@ class ModelServerConfig:
     """The keeper of published models."""
 
     models_dir: Path = Path("/tmp/fl-models")
-    initial_model: str = "linear:3"  # version 0 where there is none; linear:N, softmax:NxC, a file
+    initial_model: str = "linear:3"  # version 0 where there is none; softmax:NxC, …, a file
     initial_format: Format = Format.JSON  # of that; boards want cbor, which is a third of the size
     http_host: str = "127.0.0.1"
     http_port: int = 8090  # 0: a free one

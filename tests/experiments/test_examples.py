@@ -169,3 +169,17 @@ def test_the_others_learn(name: str, rounds: int, tmp_path: Path) -> None:
     assert losses[-1] < losses[0]
     assert shown["rounds"][-1]["mode"] == "evaluate"
     assert "accuracy" in shown["rounds"][-1]["complete"]["metrics"] or name == "linear"
+
+
+def test_exercises_are_recognised_of_somebody_whom_no_training_saw(tmp_path: Path) -> None:
+    """Two rounds of nine people, and an evaluation by the tenth; by chance it would be 0.14."""
+    with up(tmp_path, **settings_of(EXAMPLES / "activity.toml")) as deployment:
+        commands = shell(deployment)
+        run(commands, "activity", "x", 2)
+    first, second, evaluated = commands.json("show", "x")["rounds"]
+    trained = [f"proplet-{number}" for number in range(1, 10)]
+    assert first["participants"] == second["participants"] == trained
+    assert second["complete"]["metrics"]["loss"] < first["complete"]["metrics"]["loss"]
+    assert evaluated["participants"] == ["proplet-10"]
+    assert evaluated["complete"]["total_samples"] == 510, "windows"
+    assert evaluated["complete"]["metrics"]["accuracy"] > 0.6

@@ -127,6 +127,22 @@ def test_it_evaluates_every_so_often_and_at_the_end() -> None:
     assert run.now.phase is ExperimentPhase.COMPLETE
 
 
+def test_others_may_evaluate_than_those_who_train() -> None:
+    """Two who never train are asked, both of them, whatever share trains."""
+    train = {"tags": {"role": "trains"}, "min_updates": 3, "k_fraction": 0.5}
+    run = Run(participants=train, evaluate={"every": 1, "ids": ["p-8", "p-9"]})
+    run.fleet = {f"p-{n}": {"role": "trains" if n < 3 else ""} for n in range(10)}
+    starts = [run.round(accuracy=0.5) for _ in range(4)]
+    assert [start.participants for start in starts] == [("p-0", "p-1", "p-2"), ("p-8", "p-9")] * 2
+    assert [(start.k_of_n, start.min_updates) for start in starts[:2]] == [(3, 3), (2, 1)]
+
+
+@pytest.mark.parametrize("ids", [["a", "a"], ["a/b"], "a", [1]])
+def test_evaluators_that_cannot_be_are_refused(ids: Any) -> None:
+    with pytest.raises(MessageError, match=r"ids"):
+        experiment(evaluate={"every": 1, "ids": ids})
+
+
 def test_a_target_counts_where_it_is_measured() -> None:
     stop = {"rounds": 9, "metric": "accuracy", "target": 0.9}
     run = Run(stop=stop, evaluate={"every": 1})

@@ -23,6 +23,12 @@ def test_softmax_starts_from_zero() -> None:
     assert model.version == 0
 
 
+def test_activity_has_three_features_a_channel_and_no_moments_yet() -> None:
+    model = Model.decode(initial_model("activity:6x7"))
+    assert shapes_of(model.tensors) == {"moments": (2, 18), "W": (18, 7), "b": (7,)}
+    assert not any(tensor.any() for tensor in model.tensors.values())
+
+
 def test_hidden_layer_by_hes_rule_the_same_each_time() -> None:
     data = initial_model("softmax:64x32x10")
     assert data == initial_model("softmax:64x32x10")
@@ -53,6 +59,7 @@ def test_file_of_version_0_stays_as_it_is(tmp_path: Path) -> None:
         ("linear:0", "cannot be read"),
         ("linear:", "cannot be read"),
         ("softmax:64", "cannot be read"),
+        ("activity:18", "cannot be read"),
         ("softmax:1x2x3x4", "cannot be read"),
         ("softmax:999999x999999", "too large"),
         ("/nowhere/model.json", "No such file"),

@@ -58,6 +58,13 @@ def test_what_is_held_out_are_the_test_samples_shared_out(kind: str) -> None:
     assert labels(f"digits{kind}@2/4", ["b", "c"], held_out=True) == whole[1:3]
 
 
+def test_a_part_of_activity_is_a_person() -> None:
+    people = datasets.load_activity()
+    assert labels("activity", ["a", "b"]) == [person.y.tolist() for person in people[:2]]
+    assert labels("activity@9/10", ["a", "b"]) == [person.y.tolist() for person in people[8:]]
+    assert labels("activity@10/10", ["a"], held_out=True) == [people[9].y.tolist()]
+
+
 def test_a_directory_may_hold_out(tmp_path: Path) -> None:
     for name in ("p-1.cbor", "p-1.held-out.json", "p-2.json"):
         (tmp_path / name).write_bytes(b"x")
@@ -96,6 +103,9 @@ def test_proplet_of_another_process_has_no_data() -> None:
         "digits@2/2",
         "digits@1/0",
         "digits:shards=999",
+        "activity:iid",
+        "activity@1/9",
+        "activity@10/10",
         "~no-such-user/data",
         "a\0b",
         "x" * 300,

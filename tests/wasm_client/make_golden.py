@@ -17,7 +17,8 @@ import numpy as np
 from propeller_fl.datasets import load
 from propeller_fl.wire import Format, UpdateFormat, encode_document
 from tests.wasm_client.golden import FOLDER, Case
-from tests.wasm_client.modules import image_of
+from tests.wasm_client.golden_activity import cases as activity_cases
+from tests.wasm_client.modules import NAMES, image_of
 from tests.wasm_client.wasmtime_run import WasmtimeRunner
 
 Document = dict[str, Any]
@@ -431,11 +432,11 @@ def _pattern(stderr: str) -> str:
 
 
 def main() -> None:
-    runners = {name: WasmtimeRunner(image_of(name)) for name in ("linear", "softmax")}
+    runners = {name: WasmtimeRunner(image_of(name)) for name in NAMES}
     for folder in FOLDER.iterdir() if FOLDER.exists() else ():
         if folder.is_dir():
             shutil.rmtree(folder)
-    for case in successes() + failures():
+    for case in successes() + failures() + activity_cases(ENV):
         env = {name: value for name, value in case.env.items() if value}
         done = runners[case.module].run(env, case.files)
         if done.status != case.status or not re.fullmatch(case.stderr, done.stderr):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-NAMES = ("linear", "softmax")
+NAMES = ("activity", "linear", "softmax")
 
 
 def image_of(name: str) -> bytes:

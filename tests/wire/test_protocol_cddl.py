@@ -183,6 +183,7 @@ def round_starts(draw: st.DrawFn) -> RoundStart:
 
 short_ids = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,53}", fullmatch=True)
 shares = st.floats(1e-6, 1)
+id_lists = st.lists(ids, unique=True, max_size=3).map(tuple)
 rules = st.one_of(
     st.builds(Selection, ids=st.lists(ids, unique=True, min_size=1, max_size=3).map(tuple)),
     st.builds(
@@ -213,7 +214,7 @@ def experiment_starts(draw: st.DrawFn) -> ExperimentStart:
         model_uri=draw(uris),
         hyperparams={"lr": 0.5} | draw(st.dictionaries(st.just("epochs"), st.integers(1, 9))),
         schedule=draw(st.dictionaries(st.just("lr"), schedules)),
-        evaluate=draw(st.builds(Evaluation, counts, st.floats(0, 86_400))),
+        evaluate=draw(st.builds(Evaluation, counts, st.floats(0, 86_400), id_lists)),
         timeout_s=draw(st.floats(1e-3, 86_400)),
         strategy=draw(texts),
         strategy_args=draw(st.dictionaries(texts, scalars, max_size=2)),

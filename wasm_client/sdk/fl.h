@@ -6,6 +6,7 @@
 #include "fl_env.h"
 #include "fl_hyper.h"
 #include "fl_kernel.h"
+#include "fl_layer.h"
 #include "fl_large.h"
 #include "fl_math.h"
 #include "fl_memory.h"

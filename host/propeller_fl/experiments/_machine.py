@@ -20,6 +20,7 @@ from propeller_fl.wire import (
     Outcome,
     RoundComplete,
     RoundStart,
+    Selection,
 )
 
 
@@ -184,6 +185,8 @@ def _begin_round(now: Experiment, alive: Mapping[str, Mapping[str, str]]) -> Tra
     if not now.wants_fleet:
         return Transition(now)
     start, rule = now.start, now.start.participants
+    if now.evaluates_next and start.evaluate.ids:
+        rule = Selection(ids=start.evaluate.ids)
     mode = Mode.EVALUATE if now.evaluates_next else Mode.TRAIN
     number = now.rounds if now.evaluates_next else now.rounds + 1
     round_id = f"{start.experiment_id}-{'e' if now.evaluates_next else 'r'}{number}"

@@ -16,10 +16,12 @@ _LINEAR: Final = re.compile(r"linear:([1-9][0-9]{0,6})", re.ASCII)
 _SOFTMAX: Final = re.compile(
     r"softmax:([1-9][0-9]{0,6})x([1-9][0-9]{0,6})(?:x([1-9][0-9]{0,6}))?", re.ASCII
 )
+_ACTIVITY: Final = re.compile(r"activity:([1-9][0-9]{0,3})x([1-9][0-9]{0,3})", re.ASCII)
 _MAX_PARAMETERS: Final = 50_000_000
 _SEED: Final = 0
-_BUILT_IN: Final = re.compile(r"(linear|softmax):")
-_HINT: Final = "linear:N, softmax:FxC, softmax:FxHxC or a file that exists"
+_BUILT_IN: Final = re.compile(r"(activity|linear|softmax):")
+_FORMS: Final = "linear:N, softmax:FxC, softmax:FxHxC, activity:NxC"
+_HINT: Final = f"{_FORMS} or a file that exists"
 
 
 def initial_model(wanted: str, form: Format = Format.JSON) -> bytes:
@@ -28,6 +30,7 @@ def initial_model(wanted: str, form: Format = Format.JSON) -> bytes:
     ``linear:N``        zeros: w [N], b a scalar
     ``softmax:FxC``     zeros: W [F, C], b [C]
     ``softmax:FxHxC``   W1 [F, H] and W2 [H, C] by He's rule from a fixed seed, b1 [H], b2 [C] zero
+    ``activity:NxC``    zeros, for N channels: moments [2, 3N], W [3N, C], b [C]
     anything else       a file that holds a model: JSON or CBOR, which is published as it is,
                         safetensors or npz
 
@@ -60,8 +63,12 @@ def initial_source(wanted: str) -> Model | bytes:
     elif match := _SOFTMAX.fullmatch(wanted):
         sizes = [int(size) for size in match.groups() if size]
         tensors = _mlp(wanted, *sizes) if len(sizes) == 3 else _softmax(wanted, *sizes)
+    elif match := _ACTIVITY.fullmatch(wanted):
+        features = 3 * int(match[1])
+        moments: Tensors = {"moments": _zeros(wanted, 2, features)}
+        tensors = moments | _softmax(wanted, features, int(match[2]))
     elif _BUILT_IN.match(wanted):
-        raise _refused(wanted, "cannot be read", "linear:N, softmax:FxC, softmax:FxHxC or a file")
+        raise _refused(wanted, "cannot be read", f"{_FORMS} or a file")
     else:
         return _from_file(wanted)
     return Model(tensors)

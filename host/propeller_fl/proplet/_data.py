@@ -13,14 +13,15 @@ from propeller_fl.errors import ConfigError
 from propeller_fl.wire import Format
 
 _SPEC: Final = re.compile(
-    rf"(?P<name>{'|'.join(datasets.NAMES)})"
+    rf"(?P<name>activity|{'|'.join(datasets.NAMES)})"
     r"(:(?P<kind>iid|dirichlet=(?P<alpha>[0-9.]+)|shards=(?P<per_part>[0-9]{1,6})))?"
     r"(@(?P<first>[0-9]{1,6})/(?P<of>[0-9]{1,6}))?",
     re.ASCII,
 )
 _HINT: Final = (
     f"one of {', '.join(datasets.NAMES)}, with :dirichlet=0.5 or :shards=2 for uneven parts and "
-    "@3/10 for part 3 of 10; or a directory of {proplet_id}.json or .cbor files"
+    "@3/10 for part 3 of 10; or activity, of ten people; or a directory of {proplet_id}.json or "
+    ".cbor files"
 )
 
 
@@ -39,32 +40,41 @@ def data_source(setting: str, proplet_ids: Sequence[str]) -> DataSource:
     ``digits``                  the training samples in equal parts, one a proplet, by its place
     ``digits:dirichlet=0.5``    … in uneven parts; ``digits:shards=2`` gives each two classes or so
     ``digits@3/10``             … the first proplet here has part 3 of 10, the next part 4, …
+    ``activity``                the recordings of one of ten people a proplet, as with ``@1/10``
     a directory                 ``{proplet_id}.json`` or ``.cbor`` in it, read anew for each task
 
     Held out are equal parts of the test samples; in a directory ``{proplet_id}.held-out.json`` or
-    ``.cbor``, and where there is none, what is trained on.
+    ``.cbor``. Where there is none, and of ``activity``, it is what is trained on.
 
     Raises ``ConfigError``.
     """
     found = _SPEC.fullmatch(setting)
     if found is None:
         return DirectoryData(_directory(setting))
-    train, test = datasets.split(datasets.load(found["name"]))
+    is_people = found["name"] == "activity"
     first = int(found["first"] or 1)
-    of = int(found["of"] or len(proplet_ids))
+    of = int(found["of"] or (datasets.SUBJECTS if is_people else len(proplet_ids)))
     if first < 1 or first - 1 + len(proplet_ids) > of:
         raise ConfigError(
             f"proplet.data is {setting!r}: {len(proplet_ids)} proplets from part {first} on are "
             f"more than {of} parts",
             hint=_HINT,
         )
+    shares = dict(zip(proplet_ids, range(first - 1, of), strict=False))
+    if is_people:
+        if found["kind"] or of != datasets.SUBJECTS:
+            what = f"proplet.data is {setting!r}, but activity is of {datasets.SUBJECTS} people"
+            raise ConfigError(what, hint="activity, or activity@3/10")
+        people = datasets.load_activity()
+        own = {proplet_id: people[share] for proplet_id, share in shares.items()}
+        return SharedData(own, lambda: own)
+    train, test = datasets.split(datasets.load(found["name"]))
     if found["alpha"]:
         parts = datasets.dirichlet(train, of, alpha=_number(found["alpha"], setting))
     elif found["per_part"]:
         parts = datasets.shards(train, of, per_part=int(found["per_part"]))
     else:
         parts = datasets.iid(train, of)
-    shares = dict(zip(proplet_ids, range(first - 1, of), strict=False))
     return SharedData(
         {proplet_id: train.take(parts[share]) for proplet_id, share in shares.items()},
         lambda: {

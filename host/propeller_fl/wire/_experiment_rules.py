@@ -52,7 +52,7 @@ class Selection:
         """Raises :class:`MessageError`."""
         fields = _fields(document, "participants", cls)
         found = cls(
-            ids=fields.texts("ids"),
+            ids=_ids(fields, "participants"),
             tags=_tags(fields.mapping("tags", {})),
             min_memory_bytes=fields.integer("min_memory_bytes", 0, low=0, high=2**53),
             fraction=_share(fields, "fraction"),
@@ -69,11 +69,6 @@ class Selection:
         return found
 
     def _check_ids(self) -> None:
-        for name in self.ids:
-            check_id(name, "participants.ids")
-        if len(set(self.ids)) < len(self.ids) or len(self.ids) > MAX_PARTICIPANTS:
-            what = f"each once, at most {MAX_PARTICIPANTS}"
-            raise bad_rule("participants.ids", "names somebody twice, or too many", what)
         rule = Selection(ids=self.ids, k_fraction=self.k_fraction, min_updates=self.min_updates)
         if rule != self:
             raise bad_rule("participants", "has ids and a rule", "one of them")
@@ -253,6 +248,8 @@ class Evaluation:
     every: int = 0
     timeout_s: float = 0.0
     """Of such a round; 0: as those that train."""
+    ids: tuple[str, ...] = ()
+    """Who does it, alive or not; none: as for rounds that train."""
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Evaluation:
@@ -261,13 +258,15 @@ class Evaluation:
         found = cls(
             every=fields.integer("every", 0, low=0, high=MAX_ROUNDS),
             timeout_s=fields.number("timeout_s", 0.0),
+            ids=_ids(fields, "evaluate"),
         )
         if not 0 <= found.timeout_s <= 86_400:
             raise bad_rule("evaluate.timeout_s", f"is {found.timeout_s:g}", "0 to a day")
         return found
 
     def document(self) -> dict[str, Any]:
-        return {"every": self.every, "timeout_s": self.timeout_s}
+        found: dict[str, Any] = {"every": self.every, "timeout_s": self.timeout_s}
+        return found | ({"ids": list(self.ids)} if self.ids else {})  # as it was before it had any
 
     def is_due(self, number: int, *, last: bool) -> bool:
         """After round ``number``."""
@@ -285,6 +284,16 @@ def _fields(document: Mapping[str, Any], where: str, kind: Any) -> Fields:
         name = f"{where}.{shown(unknown[0])}"
         raise bad_rule(name, "is not known", f"one of {', '.join(sorted(known))}")
     return Fields(document)
+
+
+def _ids(fields: Fields, where: str) -> tuple[str, ...]:
+    ids = fields.texts("ids")
+    for name in ids:
+        check_id(name, f"{where}.ids")
+    if len(set(ids)) < len(ids) or len(ids) > MAX_PARTICIPANTS:
+        what = f"each once, at most {MAX_PARTICIPANTS}"
+        raise bad_rule(f"{where}.ids", "names somebody twice, or too many", what)
+    return ids
 
 
 def _share(fields: Fields, name: str) -> float:
