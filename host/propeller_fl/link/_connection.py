@@ -247,7 +247,7 @@ class Connection:
         client.on_socket_close = self._on_socket_close
         return client
 
-    def _aim(self, client: _Client) -> None:
+    def _aim(self, client: Client) -> None:
         """Where the client connects next."""
         place = self._address.host, self._address.port, self._keepalive_s
         if self.mqtt5:
