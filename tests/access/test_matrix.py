@@ -27,7 +27,7 @@ fl/rounds/r.1/acks/p.1 | coordinator manager | p.1 gateway dashboard
 fl/rounds/r.1/acks/p-2 | coordinator manager | p-2 gateway dashboard
 fl/rounds/r.1/status | coordinator | WATCHERS
 fl/rounds/r.1/complete | coordinator | WATCHERS p.1 p-2
-fl/rounds/r.1/launch | manager | operator observer gateway dashboard aggregator
+fl/rounds/r.1/launch | manager | coordinator operator observer gateway dashboard aggregator
 fl/experiments/start | operator dashboard | experiments
 fl/experiments/x.1/command | operator dashboard | experiments
 fl/experiments/x.1/status | experiments | operator observer gateway dashboard aggregator

@@ -173,6 +173,25 @@ def test_a_round_is_stopped_also_by_what_is_asked_while_the_coordinator_is_down(
     assert peer.heard("fl/models/publish") == []
 
 
+def test_tasks_that_have_failed_end_a_round_also_if_that_was_said_while_it_was_down(
+    broker: RunningBroker, peer: Peer, tmp_path: Path
+) -> None:
+    report = {"round_id": "r-1", "launched": [], "failed": {"proplet-2": "trap"}}
+    with coordinator(broker, tmp_path):
+        open_round(peer, min_updates=2)
+        peer.publish("fl/rounds/r-1/launch", report, retain=True)
+        peer.publish("fml/updates", update("proplet-1"))
+        acked(peer, "proplet-1", "accepted")
+    report["failed"] = {"proplet-2": "trap", "proplet-3": "\ud800"}
+    for said in (report, report | {"round_id": "r-2"}, report | {"failed": 7}):
+        peer.publish("fl/rounds/r-2/launch", said, retain=True)
+    peer.publish("fl/rounds/r-1/launch", report, retain=True)
+    with coordinator(broker, tmp_path):
+        complete = peer.wait_for("fl/rounds/r-1/complete", timeout_s=30)
+    assert (complete["status"], complete["num_updates"]) == ("failed", 1)
+    assert complete["detail"] == "2 of 3 tasks have failed, that of proplet-2: trap"
+
+
 REFUSED = {
     "not_participant": update("stranger"),
     "stale_base_model": update("proplet-1", base_model_uri="fl/models/global_model_v7"),

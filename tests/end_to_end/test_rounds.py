@@ -156,6 +156,26 @@ def test_a_module_that_fails_is_reported_and_its_proplet_goes_on(
     assert fleet.completion("r-next")["status"] == "complete"
 
 
+def test_a_round_whose_tasks_have_all_failed_does_not_wait(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.start("r-trap", modules.save(tmp_path, modules.TRAP), timeout_s=86_400)
+    complete = fleet.completion("r-trap")
+    assert (complete["status"], complete["model_version"]) == ("failed", 0)
+    assert "3 of 3 tasks have failed" in complete["detail"]
+    assert "unreachable" in complete["detail"]
+
+
+def test_a_round_does_not_wait_for_those_whose_tasks_have_failed(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    image = modules.prints(tmp_path, modules.update("r-one"))  # which only proplet-1 may say
+    fleet.start("r-one", image, timeout_s=86_400)
+    complete = fleet.completion("r-one")
+    assert (complete["status"], complete["num_updates"]) == ("timeout", 1)
+    assert complete["missing"] == ["proplet-2", "proplet-3"]
+    assert "2 of 3 tasks have failed" in complete["detail"]
+    assert complete["model_topic"] == "fl/models/global_model_v1"
+
+
 def test_a_round_on_a_missing_model_is_refused_before_anything_is_launched(fleet: Fleet) -> None:
     fleet.peer.subscribe("control/manager/start/+")
     fleet.start("r-lost", "builtin:linear", model_uri="fl/models/global_model_v99")

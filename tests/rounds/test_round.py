@@ -24,6 +24,7 @@ from propeller_fl.rounds import (
     Round,
     ShowStatus,
     Stopped,
+    TasksFailed,
     UpdateArrived,
     UpdateFacts,
     UpdateUnreadable,
@@ -229,6 +230,46 @@ def test_a_stop_after_the_end_changes_nothing() -> None:
         assert _step(ended, Stopped("too late")) == (ended, ())
 
 
+# --- tasks that have failed
+
+
+def failing(*proplet_ids: str) -> TasksFailed:
+    return TasksFailed(dict.fromkeys(proplet_ids, "trap"))
+
+
+def test_a_round_ends_early_when_too_few_can_answer_for_a_model() -> None:
+    round_ = after(opened(min_updates=2), UpdateArrived(update("a")), failing("b", "stranger"))
+    assert round_.phase is Phase.OPEN, "c may still answer"
+    now, effects = _step(round_, failing("b", "c"))
+    detail = "2 of 3 tasks have failed, that of b: trap"
+    assert (now.phase, now.detail) == (Phase.FAILED, detail)
+    assert effects == (Close(Outcome.FAILED, None, detail), ShowStatus())
+
+
+def test_a_round_ends_early_when_all_others_are_in() -> None:
+    round_ = after(opened(k_of_n=3), failing("b", "c"))
+    assert round_.phase is Phase.OPEN
+    now, effects = _step(round_, UpdateArrived(update("a")))
+    assert effects[-2:] == (Aggregate(("a",), Outcome.TIMEOUT), ShowStatus())
+    assert KeepUpdate(update("a")) in effects
+    detail = "2 of 3 tasks have failed, that of b: trap"
+    assert resume(now).effects[0] == Aggregate(("a",), Outcome.TIMEOUT)
+    assert step(now, ModelMade(1)).effects[0] == Close(Outcome.TIMEOUT, 1, detail)
+
+
+def test_who_has_done_it_after_all_may_answer() -> None:
+    round_ = after(opened(min_updates=2), failing("b"), failing(), failing("c"))
+    now = after(round_, UpdateArrived(update("a")), UpdateArrived(update("b")))
+    assert (now.phase, now.outcome) == (Phase.AGGREGATING, Outcome.COMPLETE)
+
+
+def test_a_task_that_has_failed_takes_no_update_away() -> None:
+    round_ = after(opened(k_of_n=3), UpdateArrived(update("a")))
+    assert after(round_, failing("a")).phase is Phase.OPEN
+    for ended in (complete(), failed(), aggregating()):
+        assert _step(ended, failing("a", "b", "c")) == (ended, ())
+
+
 # --- ended
 
 
@@ -281,6 +322,7 @@ EVENTS = st.one_of(
     st.builds(ModelMade, st.just(1)),
     st.just(AggregationFailed("no mean")),
     st.just(Stopped("stopped")),
+    st.builds(lambda names: failing(*names), st.sets(st.sampled_from("abc"))),
 )
 
 

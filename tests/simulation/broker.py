@@ -18,7 +18,7 @@ _REDELIVER_S = 5.0
 
 def kind_of(topic: str) -> str:
     """What a topic is for: ``start``, ``stop``, ``update``, ``forwarded``, ``model``, ``publish``,
-    ``ack``, ``status`` or ``complete``."""
+    ``ack``, ``launch``, ``status`` or ``complete``."""
     match topic.split("/"):
         case ["fml", "updates"]:
             return "forwarded"
@@ -30,7 +30,7 @@ def kind_of(topic: str) -> str:
             return "model"
         case ["fl", "rounds", _, "updates" | "acks" as what, _]:
             return what.removesuffix("s")
-        case ["fl", "rounds", _, "stop" | "status" | "complete" as what]:
+        case ["fl", "rounds", _, "stop" | "launch" | "status" | "complete" as what]:
             return what
     raise ValueError(topic)
 
@@ -63,7 +63,7 @@ class Broker:
         addressee = topic.rpartition("/")[2] if kind == "ack" else ""
         for handler in self._handlers.get(kind + addressee, ()):
             self.carry(partial(handler, topic, payload))
-        if kind in ("start", "stop", "forwarded", "model", "publish"):
+        if kind in ("start", "stop", "launch", "forwarded", "model", "publish"):
             self.session.offer(topic, payload)
 
     def forget(self, beginning: str) -> None:
@@ -140,11 +140,12 @@ class Session:
         for number in self._kept:
             self._deliver_later(number, duplicate=True)
         self.send_retained("fl/models/")
+        self.send_retained("fl/rounds/", "/launch")
 
-    def send_retained(self, prefix: str) -> None:
+    def send_retained(self, beginning: str, end: str = "") -> None:
         """What is sent for a subscription."""
         for topic, payload in self._broker.retained.items():
-            if topic.startswith(prefix):
+            if topic.startswith(beginning) and topic.endswith(end):
                 connection = self._connection
                 self._world.at(
                     self._world.delay_s(), partial(self._hand_over, connection, topic, payload)

@@ -63,6 +63,7 @@ class Ledger:
         self._ended_before = 0  # … before the transaction that is looked at
         self._stops: set[str] = set()  # rounds that somebody has asked to stop
         self._never: set[str] = set()  # … and that were stopped before they were opened
+        self._failed: dict[str, set[str]] = {}  # whose task has failed, by round
         self._arrived: dict[str, bytes] = {}  # completions and models that the broker has had
 
     def _claim(self, holds: bool, what: str, *values: object) -> None:
@@ -189,10 +190,15 @@ class Ledger:
         round_id, mode = start["round_id"], start["mode"]
         stopped = complete["detail"].startswith("stopped by operator")
         self._claim(not stopped or round_id in self._stops, "nobody has stopped %s", round_id)
+        lost = self._failed.get(round_id, set()) - known.kept.keys()
+        possible = len(set(start["participants"]) - lost)
+        in_vain = bool(lost) and len(updates) >= possible  # to wait any longer
+        hopeless = known.overdue or possible < start["min_updates"]
         enough = {
             "complete": len(updates) >= start["k_of_n"],
-            "timeout": known.overdue and start["min_updates"] <= len(updates) < start["k_of_n"],
-            "failed": stopped or (known.overdue and len(updates) < start["min_updates"]),
+            "timeout": (known.overdue or in_vain)
+            and start["min_updates"] <= len(updates) < start["k_of_n"],
+            "failed": stopped or (hopeless and len(updates) < start["min_updates"]),
         }
         self._claim(
             enough[outcome], "round %s is %s with %s updates", round_id, outcome, len(updates)
@@ -350,6 +356,10 @@ class Ledger:
                 name = topic.split("/")[2]
             case "publish":
                 name = f"v{json.loads(payload)['version']}"
+            case "launch":
+                report = json.loads(payload)
+                self._failed.setdefault(report["round_id"], set()).update(report["failed"])
+                return
             case "stop":
                 self._stops.add(topic.split("/")[2])
                 return

@@ -11,12 +11,20 @@ from functools import partial
 from propeller_fl.errors import MessageError
 from propeller_fl.manager import Fleet, Image
 from propeller_fl.manager._effects import Effect as LaunchEffect
-from propeller_fl.manager._effects import FetchImage, PublishImage, SendStop, SendTask
+from propeller_fl.manager._effects import (
+    FetchImage,
+    PublishImage,
+    SendStop,
+    SendTask,
+    ShowLastReport,
+    ShowReport,
+)
 from propeller_fl.manager._launch import Launcher
 from propeller_fl.proplet import Content, Output, Tasks, events
 from propeller_fl.wire import (
     Alive,
     Discovery,
+    LaunchReport,
     Mode,
     Model,
     RoundComplete,
@@ -99,8 +107,17 @@ class Manager:
                     proplet = self._proplets.get(stop.proplet_id)
                     if proplet is not None:
                         self._broker.carry(partial(proplet.stopped, stop))
+                case ShowReport(round_id):
+                    self._show(self._launcher.report(round_id))
+                case ShowLastReport(report):
+                    self._show(report)
                 case _:
-                    pass  # reports, and rows for a store: this manager never dies
+                    pass  # rows for a store: this manager never dies
+
+    def _show(self, report: LaunchReport | None) -> None:
+        if report is not None:
+            topic = f"fl/rounds/{report.round_id}/launch"
+            self._broker.publish(topic, report.encode(), retain=True)
 
 
 class Proplet:

@@ -88,6 +88,7 @@ def grants_of(
                 subscribe=(
                     topics.round_start,
                     topics.any_round_stop,
+                    topics.any_launch,
                     topics.forwarded_updates,
                     topics.any_model,
                     topics.any_part,

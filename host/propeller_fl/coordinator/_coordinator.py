@@ -87,7 +87,8 @@ class Coordinator:
         topics = self._topics
         for topic in (topics.round_start, topics.any_round_stop, topics.forwarded_updates):
             self._link.subscribe(topic, self._inbox.put)
-        self._link.subscribe(self._topics.any_model, self._inbox.put, qos=0)  # all are retained
+        for topic in (topics.any_model, topics.any_launch):
+            self._link.subscribe(topic, self._inbox.put, qos=0)  # all are retained
         self._link.on_up = self._on_up
         self._link.start()
         self._inbox.put(None)  # there may be something to do before anything arrives

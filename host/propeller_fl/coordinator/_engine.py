@@ -17,6 +17,7 @@ from typing import Final
 
 from propeller_fl.config import CoordinatorConfig, LargeConfig
 from propeller_fl.coordinator._aggregation import MadeModel, aggregate, completion
+from propeller_fl.coordinator._asides import read_aside
 from propeller_fl.coordinator._bases import Bases
 from propeller_fl.coordinator._large_engine import LargeWork, is_of_files
 from propeller_fl.coordinator._outgoing import Ack, Outgoing
@@ -59,7 +60,6 @@ from propeller_fl.wire import (
     Outcome,
     Phase,
     Reason,
-    RoundStop,
     Tensors,
     Topics,
     Update,
@@ -240,7 +240,7 @@ class Engine:
                 self._on_update(incoming.payload, sender, now_s)
             elif incoming.topic == self._topics.model_publish:
                 pass  # what we offer the model server ourselves
-            elif not self._on_stop(incoming, now_s):
+            elif not self._on_aside(incoming, now_s):
                 self._on_model(self._topics.relative(incoming.topic) or "", incoming.payload)
             self._voice.acknowledge_message(incoming)
         for round_id, event in self._large.events():
@@ -278,25 +278,31 @@ class Engine:
 
     # --- messages
 
-    def _on_stop(self, incoming: Incoming, now_s: float) -> bool:
-        """Whether it was asked to stop a round. Where that changes nothing, how the round stands is
-        said again, for whoever asked."""
+    def _on_aside(self, incoming: Incoming, now_s: float) -> bool:
+        """Whether it is about a round. Where a stop changes nothing, how the round stands is said
+        again, for whoever asked."""
         try:
-            round_id = self._topics.parse_round_stop(incoming.topic)
-            if round_id is None:
-                return False
-            stop = RoundStop.received(round_id, incoming.payload)
+            aside = read_aside(self._topics, incoming, self._rounds)
         except MessageError as err:
             _log.warning("%s ignored: %s", incoming.topic, err)
             return True
+        if aside is None:
+            return False
+        round_id, event = aside
+        if isinstance(event, Stopped):
+            self._stop(round_id, event, now_s)
+        elif event is not None:
+            self._happen(round_id, event, now_s)
+        return True
+
+    def _stop(self, round_id: str, event: Stopped, now_s: float) -> None:
         round_ = self._find(round_id)
         if round_ is None:
             self._starts.stopped(round_id)
         elif round_.phase.closed:
             self._voice.show(round_id)
         else:
-            self._happen(round_id, Stopped(stop.detail), now_s)
-        return True
+            self._happen(round_id, event, now_s)
 
     def _on_model(self, uri: str, payload: bytes) -> None:
         try:

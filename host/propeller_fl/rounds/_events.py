@@ -87,6 +87,14 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
+class TasksFailed:
+    """The tasks of these proplets have failed, for these errors, and are not tried again. It is all
+    that is known now: who is not named any more has done it after all."""
+
+    errors: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelMade:
     """The aggregate exists as global model ``version``."""
 
@@ -108,6 +116,7 @@ Event = (
     | UpdateUnreadable
     | ClockTicked
     | Stopped
+    | TasksFailed
     | ModelMade
     | AggregationFailed
 )

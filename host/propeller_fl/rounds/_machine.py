@@ -7,6 +7,9 @@ OPEN ── k updates, or the deadline with at least min_updates ──▶ AGGRE
 
 OPEN and AGGREGATING ── stopped ──▶ FAILED: no model is made, however many updates are in.
 
+It is as at the deadline already when nothing more can come of waiting: so many tasks have failed
+that min_updates cannot be reached, or all others are in.
+
 An update that is a file is offered first, by its manifest: it counts, and is answered, when the
 file is here. What is offered when the round ends is refused.
 """
@@ -35,6 +38,7 @@ from propeller_fl.rounds._events import (
     RecordRefusal,
     ShowStatus,
     Stopped,
+    TasksFailed,
     UpdateArrived,
     UpdateFacts,
     UpdateOffered,
@@ -48,7 +52,8 @@ from propeller_fl.wire import Outcome, Phase, Reason, RoundStatus
 @dataclass(frozen=True, slots=True)
 class Round:
     """The state of one round. ``accepted`` by proplet, ``refused`` counted by reason, ``offered``
-    by proplet: updates whose files are on their way."""
+    by proplet: updates whose files are on their way. ``failed`` by proplet: why its task has;
+    that is not kept by the store, and is said again."""
 
     opening: Opening
     phase: Phase = Phase.OPEN
@@ -57,6 +62,7 @@ class Round:
     outcome: Outcome | None = None
     detail: str = ""
     offered: Mapping[str, UpdateFacts] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -106,6 +112,8 @@ def step(round_: Round, event: Event) -> Transition:
             return _clock_ticked(round_, now_s)
         case Stopped(detail):
             return _stopped(round_, detail)
+        case TasksFailed(errors):
+            return _tasks_failed(round_, errors)
         case ModelMade(version):
             return _model_made(round_, version)
         case AggregationFailed(detail):
@@ -182,7 +190,7 @@ def _accept(round_: Round, update: UpdateFacts) -> Transition:
     effects = (KeepUpdate(update), Acknowledge(update.proplet_id, update.sha256))
     if len(accepted) >= round_.opening.start.k_of_n:  # k reached
         return _start_aggregation(now, Outcome.COMPLETE, effects)
-    return Transition(now, (*effects, ShowStatus()))
+    return _perhaps_hopeless(now, effects) or Transition(now, (*effects, ShowStatus()))
 
 
 def _with_accepted(round_: Round, accepted: Mapping[str, Receipt]) -> Round:
@@ -210,6 +218,31 @@ def _clock_ticked(round_: Round, now_s: float) -> Transition:
     return Transition(failed.round, (*given_up, *failed.effects))
 
 
+def _tasks_failed(round_: Round, errors: Mapping[str, str]) -> Transition:
+    if round_.phase is not Phase.OPEN:
+        return Transition(round_)
+    known = round_.opening.participants
+    now = replace(round_, failed={p: error for p, error in errors.items() if p in known})
+    return _perhaps_hopeless(now) or Transition(now)
+
+
+def _perhaps_hopeless(round_: Round, before: tuple[Effect, ...] = ()) -> Transition | None:
+    """The end of an open round to which nothing can come any more that would change it."""
+    start, count = round_.opening.start, len(round_.accepted)
+    lost = [p for p in round_.failed if p not in round_.accepted and p not in round_.offered]
+    possible = len(start.participants) - len(lost)
+    if not lost or (count < possible and possible >= start.min_updates):
+        return None
+    detail = f"{len(lost)} of {len(start.participants)} tasks have failed"
+    detail += f", that of {lost[0]}: {round_.failed[lost[0]]}"
+    if count >= start.min_updates:
+        return _start_aggregation(round_, Outcome.TIMEOUT, before, detail)
+    why = "the round has ended, and its file had not come whole"
+    round_, given_up = _give_up_offers(round_, Reason.ROUND_CLOSED, why)
+    failed = _fail(round_, detail)
+    return Transition(failed.round, (*before, *given_up, *failed.effects))
+
+
 def _stopped(round_: Round, detail: str) -> Transition:
     if round_.phase.closed:
         return Transition(round_)
@@ -220,11 +253,11 @@ def _stopped(round_: Round, detail: str) -> Transition:
 
 
 def _start_aggregation(
-    round_: Round, outcome: Outcome, before: tuple[Effect, ...] = ()
+    round_: Round, outcome: Outcome, before: tuple[Effect, ...] = (), detail: str = ""
 ) -> Transition:
-    detail = "the round has enough updates, and its file had not come whole"
-    round_, given_up = _give_up_offers(round_, Reason.ROUND_CLOSED, detail)
-    now = replace(round_, phase=Phase.AGGREGATING, outcome=outcome)
+    why = "the round has enough updates, and its file had not come whole"
+    round_, given_up = _give_up_offers(round_, Reason.ROUND_CLOSED, why)
+    now = replace(round_, phase=Phase.AGGREGATING, outcome=outcome, detail=detail)
     return Transition(now, (*before, *given_up, _aggregate(now), ShowStatus()))
 
 
@@ -247,7 +280,7 @@ def _model_made(round_: Round, version: int) -> Transition:
     if round_.phase is not Phase.AGGREGATING or round_.outcome is None:
         return Transition(round_)
     now = replace(round_, phase=Phase.COMPLETE)
-    return Transition(now, (Close(round_.outcome, version, ""), ShowStatus()))
+    return Transition(now, (Close(round_.outcome, version, round_.detail), ShowStatus()))
 
 
 def _aggregation_failed(round_: Round, detail: str) -> Transition:

@@ -131,11 +131,11 @@ class Topics:
 
     def parse_round_stop(self, topic: str) -> str | None:
         """The round whose stop topic this is."""
-        match (self.relative(topic) or "").split("/"):
-            case ["fl", "rounds", round_id, "stop"]:
-                return check_id(round_id, "round_id")
-            case _:
-                return None
+        return self._round_of(topic, "stop")
+
+    def parse_launch(self, topic: str) -> str | None:
+        """The round whose launch topic this is."""
+        return self._round_of(topic, "launch")
 
     @property
     def forwarded_updates(self) -> str:
@@ -262,6 +262,13 @@ class Topics:
     def registry_chunks(self) -> str:
         """Where those come, in pieces."""
         return self.absolute("registry/server")
+
+    def _round_of(self, topic: str, kind: str) -> str | None:
+        match (self.relative(topic) or "").split("/"):
+            case ["fl", "rounds", round_id, this] if this == kind:
+                return check_id(round_id, "round_id")
+            case _:
+                return None
 
     def _round_and_proplet(self, topic: str, kind: str) -> tuple[str, str] | None:
         relative = self.relative(topic)
