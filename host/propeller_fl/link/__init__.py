@@ -15,9 +15,10 @@ from any thread.
 from __future__ import annotations
 
 from ._address import BrokerAddress, TlsOptions, is_loopback
+from ._asking import opens_session
 from ._cluster import ROUTE_PORT, ClusterNode, RouteSecurity
 from ._delivery import Delivery
-from ._embedded import BrokerSecurity, BrokerSettings, EmbeddedBroker, opens_session, reload_broker
+from ._embedded import BrokerSecurity, BrokerSettings, EmbeddedBroker, reload_broker
 from ._incoming import Incoming, take_batch
 from ._link import Link
 from ._loop import LinkLoop, Timer

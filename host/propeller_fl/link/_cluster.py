@@ -6,8 +6,6 @@ and each takes sessions. A node alone takes none: with three, two must be there.
 
 from __future__ import annotations
 
-import http.client
-import json
 import logging
 import re
 import threading
@@ -18,6 +16,7 @@ from urllib.parse import urlsplit
 
 from ..errors import BrokerError, ConfigError
 from ._address import is_loopback
+from ._asking import ask
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +27,6 @@ _TLS_HANDSHAKE_S = 15  # on a busy machine
 _LOGIN_S = 15
 _POLL_S = 0.2
 _SAY_EVERY = 150  # polls
-_ANSWER_S = 5.0
 ROUTE_PORT = 6222
 
 
@@ -145,14 +143,7 @@ class Settling(threading.Thread):
 def has_joined(port: int) -> bool:
     """Whether the nats-server with this HTTP port knows who leads, and has all that it is to hold
     of what the others have."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_S)
-    try:
-        connection.request("GET", "/healthz")
-        return bool(json.loads(connection.getresponse().read()).get("status") == "ok")
-    except (OSError, ValueError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    return ask(port, "/healthz").get("status") == "ok"
 
 
 def _place(route: str) -> tuple[str, int]:

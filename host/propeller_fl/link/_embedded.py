@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import http.client
 import importlib.metadata
 import json
 import logging
@@ -27,6 +26,7 @@ from typing import IO
 from .. import disk
 from ..errors import BrokerError, ConfigError
 from ._address import BrokerAddress, is_loopback
+from ._asking import READY_ID, ask, listens, opens_session
 from ._cluster import ClusterNode, RouteSecurity, Settling, has_joined
 from ._jetstream import bound_queue
 from ._storage_watch import StorageWatch
@@ -43,7 +43,6 @@ _START_S = 15.0
 _QUORUM_S = 12.0  # it asks the others for 5 s, twice
 _TLS_HANDSHAKE_S = 15  # with a board that counts primes, or on a busy machine
 _RELOAD_S = 10.0
-_CLIENT_ID = "propeller-fl-ready"
 _PID_FILE = "broker.pid"
 _ENVELOPE_BYTES = 256 * 1024  # what the server adds to a payload: topic, up to 64 KiB, and headers
 _MAX_PAYLOAD_BYTES = 64 * 1024 * 1024 - _ENVELOPE_BYTES  # nats-server takes no more than 64 MiB
@@ -240,7 +239,7 @@ class EmbeddedBroker:
     def _settle(self) -> bool:
         """What can be done with the others alone."""
         assert self._node is not None
-        client_id = f"{_CLIENT_ID}-{self._node.name}"
+        client_id = f"{READY_ID}-{self._node.name}"
         if not has_joined(self._health_port):  # a session would be waited for in vain, for seconds
             return False
         if not opens_session(self._own_login, client_id, _QUORUM_S):
@@ -389,7 +388,7 @@ class EmbeddedBroker:
             self._on_death(error)
 
     def _await_ready(self, child: _Child, deadline_s: float, timeout_s: float) -> None:
-        ready = opens_session if self._node is None else _listens
+        ready = opens_session if self._node is None else listens
         while not ready(self._own_login):
             if not child.running:
                 raise BrokerError(f"the embedded broker did not start: {self._last_words()}")
@@ -548,48 +547,6 @@ def _free_port(host: str, port: int) -> int:
         return chosen
 
 
-def _listens(address: BrokerAddress) -> bool:
-    try:
-        socket.create_connection((address.host, address.port), _HANDSHAKE_S).close()
-    except OSError:
-        return False
-    return True
-
-
-def opens_session(
-    address: BrokerAddress, client_id: str = _CLIENT_ID, timeout_s: float = _HANDSHAKE_S
-) -> bool:
-    """Whether an MQTT session can be opened there now, with this login. Tries once."""
-    body = b"\x00\x04MQTT\x04" + (b"\x02" if address.username is None else b"\xc2") + b"\x00\x0a"
-    for text in (client_id, address.username, address.password):
-        if text is not None:
-            body += len(text.encode()).to_bytes(2, "big") + text.encode()
-    with contextlib.ExitStack() as stack:
-        try:
-            sock = stack.enter_context(
-                socket.create_connection((address.host, address.port), timeout_s)
-            )
-            if address.tls is not None:
-                context = address.tls.context()
-                sock = stack.enter_context(context.wrap_socket(sock, server_hostname=address.host))
-            sock.sendall(b"\x10" + _length(len(body)) + body)
-            accepted = sock.recv(4) == b"\x20\x02\x00\x00"
-            sock.sendall(b"\xe0\x00")
-        except OSError:
-            return False
-    return accepted
-
-
-def _length(size_bytes: int) -> bytes:
-    """As MQTT has it: seven bits a byte, the lowest first."""
-    encoded = bytearray()
-    while True:
-        size_bytes, low = divmod(size_bytes, 128)
-        encoded.append(low | (128 if size_bytes else 0))
-        if not size_bytes:
-            return bytes(encoded)
-
-
 def _tls(security: BrokerSecurity) -> dict[str, object]:
     options: dict[str, object] = {
         "cert_file": str(security.certificate),
@@ -637,14 +594,7 @@ def reload_broker(data_dir: Path, timeout_s: float = _RELOAD_S) -> bool:
 
 def _loaded_at(port: int) -> str | None:
     """When the server read its configuration last; None when it does not answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_HANDSHAKE_S)
-    try:
-        connection.request("GET", "/varz")
-        return str(json.loads(connection.getresponse().read())["config_load_time"])
-    except (OSError, ValueError, KeyError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
+    return ask(port, "/varz").get("config_load_time")
 
 
 def _is_held(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import random
 import threading
 import time
 from collections import deque
@@ -32,6 +33,7 @@ _LIMITS = LinkLimits()
 _MIN_KEEPALIVE_S = 2  # nats-server rounds 1.5 periods down to whole seconds: 1 leaves no slack
 _STABLE_S = 5.0  # a session that lasted this long resets the backoff
 _PATIENCE_S = 10.0  # with a broker that does not answer SUBSCRIBE: others wait to be opened
+_ANEW_S = 20.0  # at least; until then what waited for the session has come
 _GOODBYE_S = 1.0  # for the goodbye itself, once the queue is empty or time is up
 
 
@@ -65,6 +67,10 @@ class Link:
 
     Retained messages come again after every reconnect, as after every subscribe.
 
+    Where the broker is a cluster and the session has moved to another node, it makes its
+    subscriptions anew ``anew_after_s`` to twice that later: nats-server can leave one without
+    messages for ever once its node has died (its issues 6989 and 7664), whoever connects.
+
     With ``mqtt5`` it asks for MQTT 5, and speaks 3.1.1 with a broker that refuses that.
 
     Assign before ``start``; each is called on the loop's thread:
@@ -86,6 +92,7 @@ class Link:
         backoff: Backoff = _BACKOFF,
         limits: LinkLimits = _LIMITS,
         mqtt5: bool = False,
+        anew_after_s: float = _ANEW_S,
     ) -> None:
         if not client_id:
             raise ConfigError("an MQTT session needs a client id")
@@ -99,6 +106,8 @@ class Link:
         self._client_id = client_id
         self._backoff = backoff
         self._limits = limits
+        self._anew_after_s = anew_after_s
+        self._anew: Timer | None = None
         self._connection = Connection(
             loop,
             address,
@@ -270,11 +279,16 @@ class Link:
         )
         self._subscriptions.renew(lambda: self._came_up(session_present))
         self._loop.call_later(_PATIENCE_S, lambda: self._loop.end_opening(self))
+        if self._connection.moved:
+            wait_s = self._anew_after_s * random.uniform(1, 2)  # not all who were at a dead node
+            self._anew = self._loop.call_later(wait_s, self._subscriptions.anew)
         self._feed_soon()  # later, so that packets in flight go out again before newer ones
 
     def on_closed(self, error: LinkError | None) -> None:
         """For the connection."""
         self._loop.end_opening(self)
+        if self._anew is not None:
+            self._anew.cancel()
         self._subscriptions.lost()
         with self._condition:
             was_up, self._up = self._up, False

@@ -7,8 +7,6 @@ starts again: publishers get no answer. Its health page says so.
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
 import logging
 import os
 import threading
@@ -17,11 +15,11 @@ from pathlib import Path
 
 from ..errors import BrokerError
 from ..log import Trouble
+from ._asking import ask
 
 _log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 2.0
-_ANSWER_S = 5.0
 _ROOM_BYTES = 1024 * 1024  # that must be there before a restart is worth it
 
 
@@ -74,14 +72,7 @@ class StorageWatch:
 
 def storage_fault(port: int) -> str:
     """Why the nats-server with this HTTP port stores nothing; empty if it does, or says nothing."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_S)
-    try:
-        connection.request("GET", "/healthz")
-        fault = str(json.loads(connection.getresponse().read()).get("error", ""))
-    except (OSError, ValueError, http.client.HTTPException):
-        return ""
-    finally:
-        connection.close()
+    fault = str(ask(port, "/healthz").get("error", ""))
     return fault if "write error" in fault else ""
 
 
