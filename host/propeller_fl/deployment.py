@@ -242,41 +242,20 @@ class Deployment:
             self._await("proplets", proplets.wait_connected)
 
     def _start_coordinator(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
-        from propeller_fl.coordinator import Coordinator
-        from propeller_fl.store import RoundStore
-
-        settings, config = self.settings, self.settings.coordinator
-        if config.database_url:
-            self._start_turns(stack, loop)
-            return
-        self._owned(stack, "coordinator")
-        rounds = RoundStore(rounds_place(settings))
-        stack.callback(rounds.close)
-        coordinator = Coordinator(
-            self._link(stack, loop, AccessRole.COORDINATOR),
-            settings.topics,
-            config,
-            rounds,
-            clock=steady_clock(),
-            large=settings.large,
-            files_dir=config.files_dir or settings.data_dir / "coordinator" / "large",
-            watch=self._watch.watches_coordinator(),
-        )
-        coordinator.start()
-        self._watch.has_coordinator(coordinator)
-        stack.callback(coordinator.stop)
-        self._watched.append(_Watched("coordinator", lambda: coordinator.failure))
-
-    def _start_turns(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
-        """A coordinator whose rounds another may take over. It makes itself anew for each turn."""
+        """With a database it makes itself anew for each of its turns, since another may take over
+        its rounds."""
         from propeller_fl.coordinator import Coordinator, Turns
         from propeller_fl.store import RoundStore, UpdateFiles
 
         settings, config = self.settings, self.settings.coordinator
+        place = rounds_place(settings)
+        files_dir = config.files_dir
+        if files_dir is None and isinstance(place, Path):
+            files_dir = place.with_name("large")
         watch = self._watch.watches_coordinator()
 
         def coordinator(
-            link: Link, rounds: RoundStore, on_failure: Callable[[], None]
+            link: Link, rounds: RoundStore, on_failure: Callable[[], None] = lambda: None
         ) -> Coordinator:
             return Coordinator(
                 link,
@@ -285,22 +264,30 @@ class Deployment:
                 rounds,
                 clock=steady_clock(),
                 large=settings.large,
-                files_dir=config.files_dir,
+                files_dir=files_dir,
                 watch=watch,
                 on_failure=on_failure,
             )
 
-        turns = Turns(
-            lambda: RoundStore(rounds_place(settings)),
-            lambda: self._new_link(loop, AccessRole.COORDINATOR),
-            coordinator,
-            UpdateFiles(config.files_dir).identity() if config.files_dir else "",
-        )
-        turns.start()
-        stack.callback(turns.stop)
-        self._watch.has_turns(turns)
-        self._watched.append(_Watched("coordinator", lambda: turns.failure))
-        self._turns.append(turns)
+        service: Coordinator | Turns
+        if isinstance(place, Path):
+            self._owned(stack, "coordinator")
+            rounds = RoundStore(place)
+            stack.callback(rounds.close)
+            service = coordinator(self._link(stack, loop, AccessRole.COORDINATOR), rounds)
+            self._watch.has_coordinator(service)
+        else:
+            service = turns = Turns(
+                lambda: RoundStore(place),
+                lambda: self._new_link(loop, AccessRole.COORDINATOR),
+                coordinator,
+                UpdateFiles(files_dir).identity() if files_dir else "",
+            )
+            self._watch.has_turns(turns)
+            self._turns.append(turns)
+        service.start()
+        stack.callback(service.stop)
+        self._watched.append(_Watched("coordinator", lambda: service.failure))
 
     def _start_experiments(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
         from propeller_fl.experiments import ExperimentService

@@ -90,6 +90,7 @@ class Coordinator:
         for topic in (topics.any_model, topics.any_launch):
             self._link.subscribe(topic, self._inbox.put, qos=0)  # all are retained
         self._link.on_up = self._on_up
+        self._link.on_down = lambda _: self._inbox.put(None)  # who leads now? the store knows
         self._link.start()
         self._inbox.put(None)  # there may be something to do before anything arrives
         self._thread.start()

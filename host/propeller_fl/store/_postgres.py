@@ -22,7 +22,6 @@ from propeller_fl.errors import (
     ConfigError,
     DamagedStoreError,
     LostLeadError,
-    MessageError,
     StoreError,
 )
 from propeller_fl.store._postgres_address import PostgresAddress
@@ -189,16 +188,6 @@ class PostgresDatabase:
         except BaseException:
             self._undo()
             raise
-
-    @contextmanager
-    def as_written(self) -> Iterator[None]:
-        """Rows were well-formed when they were written."""
-        try:
-            yield
-        except (MessageError, ValueError) as err:
-            raise DamagedStoreError(
-                f"database {self._address} is damaged: a row cannot be read: {err}"
-            ) from err
 
     def close(self) -> None:
         """Nothing may be called afterwards. Another may take the lead."""

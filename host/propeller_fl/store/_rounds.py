@@ -470,7 +470,9 @@ class RoundStore:
 
     def settle(self, owed_ids: Iterable[int]) -> None:
         """The broker has these."""
-        self._db.execute_each("DELETE FROM outbox WHERE id = ?", [(id_,) for id_ in owed_ids])
+        listed = [(id_,) for id_ in owed_ids]
+        if listed:
+            self._db.execute_each("DELETE FROM outbox WHERE id = ?", listed)
 
 
 def _open(database: Path | sqlite3.Connection | PostgresAddress, create: bool) -> Sql:

@@ -55,8 +55,5 @@ class Sql(Protocol):
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing: durable at the end, rolled back by any exception."""
 
-    def as_written(self) -> AbstractContextManager[None]:
-        """Rows were well-formed when they were written."""
-
     def close(self) -> None:
         """Nothing may be called afterwards."""
