@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import statistics
 import tempfile
 import threading
 import time
@@ -62,7 +61,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Found:
-    """One side: with the first round comes the module; ``later`` is the mean of those after it."""
+    """One side: ``later`` is the least of the rounds after the first."""
 
     first: Traffic
     later: Traffic
@@ -88,8 +87,15 @@ class Line:
         return self
 
     def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._hang_up(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+
+    async def _hang_up(self) -> None:
+        pending = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
 
     @property
     def traffic(self) -> Traffic:
@@ -175,17 +181,15 @@ def measure(
         idle = line.traffic - before
         return Found(
             taken[0],
-            mean_of(taken[1:]),
+            least_of(taken[1:]),
             Traffic(*(round(n * 60 / options.idle_s) for n in (idle.down, idle.up))),
             operator.model(uri)[0].tensors,
         )
 
 
-def mean_of(taken: list[Traffic]) -> Traffic:
-    return Traffic(
-        round(statistics.fmean(one.down for one in taken)),
-        round(statistics.fmean(one.up for one in taken)),
-    )
+def least_of(taken: list[Traffic]) -> Traffic:
+    """What is more in another round was sent again, because this machine had no time."""
+    return Traffic(min(one.down for one in taken), min(one.up for one in taken))
 
 
 def round_of(
@@ -219,7 +223,7 @@ def largest_difference(one: Tensors, other: Tensors) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--devices", default="10,50", help="numbers of devices, with commas")
-    parser.add_argument("--rounds", type=int, default=3, help="at least 2")
+    parser.add_argument("--rounds", type=int, default=4, help="at least 2")
     parser.add_argument("--update-format", default="cbor", choices=list(UpdateFormat))
     parser.add_argument("--idle-s", type=float, default=20.0)
     options = parser.parse_args()
