@@ -394,6 +394,10 @@ class Engine:
                     self._store.keep_update(update, read.metrics, vector, now_s)
                 self._voice.note(UpdateAccepted(round_id, update.proplet_id, update.size_bytes))
                 self._log_accepted(round_, update)
+            case Acknowledge(proplet_id, sha256, reason, detail):
+                self._voice.answer_update(round_id, proplet_id, sha256, reason, detail)
+            case ShowStatus():
+                self._voice.show(round_id)
             case FetchFile(update):
                 self._large.fetch(update, read if isinstance(read, ReadOffer) else None)
             case DropFile(proplet_id):
@@ -406,12 +410,8 @@ class Engine:
                     detail,
                     extra={"round_id": round_id, "proplet_id": proplet_id},
                 )
-            case Acknowledge(proplet_id, sha256, reason, detail):
-                self._voice.answer_update(round_id, proplet_id, sha256, reason, detail)
             case Close():
                 self._close(round_, effect, None, now_s)
-            case ShowStatus():
-                self._voice.show(round_id)
             case Aggregate():
                 self._voice.note(AggregationBegun(round_id))  # once the updates are durable and
                 # acknowledged

