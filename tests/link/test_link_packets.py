@@ -357,3 +357,74 @@ def test_large_message_in_small_pieces(loop: LinkLoop, script: ScriptedBroker) -
     for start in range(0, len(packet), 997):
         peer.send_raw(packet[start : start + 997])
     assert received.get(timeout=5).payload == body[5:]
+
+
+@pytest.mark.parametrize("size", [0, 1, 119, 120, 16_380, 70_000, 300_000])
+@pytest.mark.parametrize("split", ["head", "middle", "not at all"])
+def test_messages_of_any_size_come_whole_however_they_are_cut(
+    loop: LinkLoop, script: ScriptedBroker, size: int, split: str
+) -> None:
+    received: SimpleQueue[Incoming] = SimpleQueue()
+    link = make_link(loop, script)
+    link.subscribe("things/#", received.put)
+    link.start()
+    peer = subscribed(script)
+    payload = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    packets = [published("things/a", 7, payload), published("things/ü", 8, b"x" + payload)]
+    stream = b"".join(packets)
+    cut = {"head": 1, "middle": len(packets[0]) // 2, "not at all": 0}[split]
+    peer.send_raw(stream[:cut])
+    if cut:
+        delivery = link.publish("still/alive", b"")  # it reads, and does not wait for the rest
+        topic, packet_id, _ = peer.receive(PUBLISH).publish
+        assert topic == "still/alive"
+    peer.send_raw(stream[cut:])
+
+    first, second = (received.get(timeout=30) for _ in range(2))
+    assert (first.topic, first.payload) == ("things/a", payload)
+    assert (second.topic, second.payload) == ("things/ü", b"x" + payload)
+    second.ack()
+    assert peer.receive(PUBACK).packet_id == 8
+    if cut:
+        assert not delivery.done
+        peer.send(PUBACK, packet_id.to_bytes(2, "big"))
+        delivery.wait(30)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"\x32\x04\x00\x09ab",  # its topic is longer than the packet
+        b"\x32\x03\x00\x01a",  # no room for a packet id
+        b"\x36\x05\x00\x01a\x00\x01",  # both bits of QoS
+        b"\x32\x04\x00\x00\x00\x01",  # no topic
+        b"\x32\xff\xff\xff\xff\x01",  # a length of five bytes
+    ],
+)
+def test_a_message_that_cannot_be_costs_the_connection(
+    loop: LinkLoop, script: ScriptedBroker, packet: bytes
+) -> None:
+    received: SimpleQueue[Incoming] = SimpleQueue()
+    link = make_link(loop, script)
+    link.subscribe("#", received.put)
+    link.start()
+    peer = subscribed(script)
+    peer.send_raw(published("good", 1, b"before") + packet)
+    assert received.get(timeout=30).payload == b"before"
+    assert peer.hung_up()
+    again = subscribed(script)
+    again.send_raw(published("good", 1, b"after"))
+    assert received.get(timeout=30).payload == b"after"
+
+
+def published(topic: str, packet_id: int, payload: bytes) -> bytes:
+    """A PUBLISH at QoS 1."""
+    name = topic.encode()
+    body = len(name).to_bytes(2, "big") + name + packet_id.to_bytes(2, "big") + payload
+    head = bytearray([PUBLISH << 4 | 2])
+    size = len(body)
+    while size > 127:
+        head.append(size & 127 | 128)
+        size >>= 7
+    head.append(size)
+    return bytes(head) + body

@@ -26,6 +26,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from ..errors import LinkError
 from ._address import BrokerAddress, TlsOptions
+from ._client import Client, Received
 from ._loop import LinkLoop, Timer
 from ._options import Will
 
@@ -34,12 +35,7 @@ _log = logging.getLogger(__name__)
 _QOS = 1
 _PUBLISH = 0x30  # first bytes of packets
 _PUBACK = 0x40
-_READ_AHEAD_BYTES = 64 * 1024
-# Linux: a packet waits for the next, and they share a segment. All go out with the last ``send``,
-# which lets go of the GIL. To take a TCP_CORK out sends just as much and does not, so that modules
-# wait meanwhile; it is for TLS alone, whose ``send`` has no such flag.
-_MORE = getattr(socket, "MSG_MORE", None)
-_CORK = getattr(socket, "TCP_CORK", None)
+_CORK = getattr(socket, "TCP_CORK", None)  # for TLS alone: see ``_client.py``
 _READS_A_TURN = 64  # packets of one connection before the other connections get their turn
 _Properties: Any = Properties  # has no types
 _FOR_EVER_S = 0xFFFFFFFF  # how long the broker keeps a session (MQTT 5)
@@ -64,7 +60,7 @@ class Events(Protocol):
     def on_closed(self, error: LinkError | None) -> None:
         """The attempt failed or the session ended; None after our own goodbye."""
 
-    def on_message(self, message: paho.MQTTMessage) -> None: ...
+    def on_message(self, message: Received | paho.MQTTMessage) -> None: ...
 
     def on_published(self, packet_id: int) -> None: ...
 
@@ -72,47 +68,6 @@ class Events(Protocol):
         """One entry a filter, in the order sent: why it was refused, or empty."""
 
     def on_unsubscribed(self, packet_id: int) -> None: ...
-
-
-class _Client(paho.Client):
-    """A paho client that reads ahead, sends many small packets as one, and tells the kernel when it
-    is about to send more.
-
-    paho asks the socket for the first bytes of each packet one by one, each a system call, and
-    sends each packet by one: they cost more than all else where there are many. ``_sock_recv``,
-    ``_sock_send`` and ``_packet_queue`` are paho's own and not for others: it is pinned, and
-    ``tests/link`` would show if they went.
-    """
-
-    _ahead = b""
-    _at = 0  # how much of it paho has had
-    _ahead_of: object = None  # the socket it came from
-
-    @property
-    def ahead_bytes(self) -> int:
-        """Read from the socket, and not by paho yet."""
-        return len(self._ahead) - self._at if self._ahead_of is self._sock else 0
-
-    def _sock_recv(self, bufsize: int) -> bytes:
-        if not self.ahead_bytes:
-            if bufsize >= _READ_AHEAD_BYTES:
-                return super()._sock_recv(bufsize)
-            self._ahead, self._at = super()._sock_recv(_READ_AHEAD_BYTES), 0
-            self._ahead_of = self._sock
-        found = self._ahead[self._at : self._at + bufsize]
-        self._at += len(found)
-        return found
-
-    def queue_packets(self, packets: bytes) -> None:
-        """Send these whole packets, of which none is answered, after all that is queued."""
-        # As a PUBACK: paho does nothing more about one once it is sent.
-        self._packet_queue(paho.PUBACK, packets, 0, 0)
-
-    def _sock_send(self, buf: bytes | bytearray) -> int:
-        sock = self._sock
-        if _MORE is not None and self.want_write() and type(sock) is socket.socket:
-            return sock.send(buf, _MORE)
-        return super()._sock_send(buf)
 
 
 class _Phase(enum.Enum):
@@ -149,7 +104,6 @@ class Connection:
         self._sock: socket.socket | None = None
         self._refusal: LinkError | None = None
         self._flush_due = False
-        self._progress = False
         self._deadline: Timer | None = None
         self._tick: Timer | None = None
         self.mqtt5 = mqtt5  # what is spoken, or asked for next
@@ -230,29 +184,33 @@ class Connection:
 
     def on_readable(self) -> None:
         """For the loop."""
+        self._client.woken()
         for _ in range(_READS_A_TURN):
             if self._sock is None:
                 return
-            self._progress = False
             self._guarded(self._client.loop_read)
-            # More while it comes. Bytes that wait in here do not make a socket readable.
-            if not (self._progress or self._has_read_ahead()):
+            if not self._client.has_more:
                 return
-        if self._has_read_ahead():
-            self._loop.call_soon(self.on_readable)
+        # Bytes that wait in this process do not make a socket readable.
+        self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._sock is not None:
+            self.on_readable()
 
     def on_writable(self) -> None:
         """For the loop."""
         self._flush()
 
-    def _make_client(self, will: Will | None, clean_session: bool) -> _Client:
-        client = _Client(
+    def _make_client(self, will: Will | None, clean_session: bool) -> Client:
+        client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             clean_session=None if self.mqtt5 else clean_session,
             protocol=paho.MQTTv5 if self.mqtt5 else paho.MQTTv311,
             reconnect_on_failure=False,  # else paho reconnects, blocking, when refused
             manual_ack=True,
+            on_received=self._events.on_message,
         )
         client.max_inflight_messages = 0  # unbounded here: the link holds back what is too much
         client.connect_timeout = self._connect_timeout_s
@@ -338,13 +296,6 @@ class Connection:
             with contextlib.suppress(OSError):  # of a connection that has just ended
                 self._sock.setsockopt(socket.IPPROTO_TCP, _CORK, closed)
 
-    def _has_read_ahead(self) -> bool:
-        """Whether bytes of the connection wait in this process: ours, or inside TLS."""
-        if self._sock is None:
-            return False
-        inside = self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
-        return bool(self._client.ahead_bytes or inside)
-
     def _guarded(self, step: Callable[[], object]) -> None:
         """A packet that paho cannot digest costs the connection, not the loop."""
         try:
@@ -383,7 +334,6 @@ class Connection:
         reason: ReasonCode,
         said: Any,
     ) -> None:
-        self._progress = True
         if reason.is_failure:
             # With another client in between, nothing may be under way.
             self._falls_back = self.mqtt5 and not self._was_up and str(reason) == _UNKNOWN_VERSION
@@ -425,23 +375,19 @@ class Connection:
             )
 
     def _on_message(self, client: paho.Client, data: Any, message: paho.MQTTMessage) -> None:
-        self._progress = True
         self._events.on_message(message)
 
     def _on_publish(self, client: paho.Client, data: Any, packet_id: int, *_: Any) -> None:
-        self._progress = True
         self._events.on_published(packet_id)
 
     def _on_subscribe(
         self, client: paho.Client, data: Any, packet_id: int, reasons: list[ReasonCode], _: Any
     ) -> None:
-        self._progress = True
         self._events.on_subscribed(
             packet_id, [str(code) if code.is_failure else "" for code in reasons]
         )
 
     def _on_unsubscribe(self, client: paho.Client, data: Any, packet_id: int, *_: Any) -> None:
-        self._progress = True
         self._events.on_unsubscribed(packet_id)
 
     def _on_register_write(self, client: paho.Client, data: Any, sock: Any) -> None:

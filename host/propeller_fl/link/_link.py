@@ -15,6 +15,7 @@ import paho.mqtt.client as paho
 
 from ..errors import ConfigError, LinkError, MessageError
 from ._address import BrokerAddress
+from ._client import Received
 from ._connection import Connection, Refusal
 from ._delivery import Delivery
 from ._loop import LinkLoop, Timer
@@ -292,7 +293,7 @@ class Link:
         self._timer = self._loop.call_later(self._backoff.wait_s(self._failures), self._connect)
         self._failures += 1
 
-    def on_message(self, message: paho.MQTTMessage) -> None:
+    def on_message(self, message: Received | paho.MQTTMessage) -> None:
         """For the connection."""
         self._subscriptions.dispatch(message)
 

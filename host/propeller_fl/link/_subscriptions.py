@@ -13,6 +13,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.matcher import MQTTMatcher
 
 from ..errors import LinkError
+from ._client import Received
 from ._connection import Connection
 from ._delivery import Delivery
 from ._incoming import Incoming
@@ -23,6 +24,7 @@ from ._topics import check_filter
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[Incoming], None]
+_Message = Received | paho.MQTTMessage
 
 
 @dataclass(eq=False, slots=True)
@@ -74,6 +76,8 @@ class Subscriptions:
         self._report = report
         self._current: dict[str, _Subscription] = {}
         self._matcher: Any = MQTTMatcher()  # type: ignore[no-untyped-call]
+        self._matched_topic = ""  # of the last message, and what it matched
+        self._matched: list[_Subscription] = []
         self._removing: dict[str, list[Delivery]] = {}  # until the broker has answered
         self._requests: dict[int, _Request] = {}  # by packet id, like the next two
         self._removals: dict[int, list[str]] = {}
@@ -150,7 +154,7 @@ class Subscriptions:
             for delivery in waiting:
                 delivery.finish(error)
 
-    def dispatch(self, message: paho.MQTTMessage) -> None:
+    def dispatch(self, message: _Message) -> None:
         """Hand a message to every handler whose filter matches."""
         payload = bytes(message.payload)
         try:
@@ -158,7 +162,7 @@ class Subscriptions:
         except UnicodeDecodeError:
             self._skip(message, "its topic is not UTF-8")
             return
-        matching: list[_Subscription] = list(self._matcher.iter_match(topic))
+        matching = self._matching(topic)
         if not matching:
             self._skip(message, f"nothing handles {topic!r}", logging.INFO, topic)
             return
@@ -182,6 +186,13 @@ class Subscriptions:
                 )
                 incoming.ack()
 
+    def _matching(self, topic: str) -> list[_Subscription]:
+        """Those whose filter the topic matches; that of a message is often that of the last."""
+        if topic != self._matched_topic:
+            self._matched = list(self._matcher.iter_match(topic))
+            self._matched_topic = topic
+        return self._matched
+
     def _add(self, topic_filter: str, handler: Handler, qos: int, delivery: Delivery) -> None:
         if self._end is not None:
             delivery.finish(self._end)
@@ -192,6 +203,7 @@ class Subscriptions:
             subscription.waiting += old.waiting
         self._current[topic_filter] = subscription
         self._matcher[topic_filter] = subscription
+        self._matched_topic = ""
         for superseded in self._removing.pop(topic_filter, []):
             superseded.finish(None)
         if self._connection.established:
@@ -204,6 +216,7 @@ class Subscriptions:
         old = self._current.pop(topic_filter, None)
         if old is not None:
             del self._matcher[topic_filter]
+            self._matched_topic = ""
             for superseded in old.waiting:
                 superseded.finish(LinkError(f"unsubscribed from {topic_filter!r} meanwhile"))
         self._removing.setdefault(topic_filter, []).append(delivery)
@@ -253,13 +266,13 @@ class Subscriptions:
         self._removals[packet_id] = topic_filters
 
     def _skip(
-        self, message: paho.MQTTMessage, why: str, level: int = logging.WARNING, topic: str = ""
+        self, message: _Message, why: str, level: int = logging.WARNING, topic: str = ""
     ) -> None:
         _log.log(level, "a message is skipped: %s", why, extra=self._extra(topic))
         if message.qos:
             self._connection.acknowledge([message.mid])
 
-    def _expect(self, message: paho.MQTTMessage, handlers: int) -> _Receipt | None:
+    def _expect(self, message: _Message, handlers: int) -> _Receipt | None:
         """The receipt of a message that wants one."""
         if message.qos == 0:
             return None
