@@ -14,6 +14,8 @@ import pytest
 from propeller_fl.errors import ConfigError, LinkError
 from propeller_fl.link import LinkLoop
 
+from ..support.wait import wait_until
+
 
 def test_calls_run_in_order_on_one_thread(loop: LinkLoop) -> None:
     seen: SimpleQueue[tuple[int, bool]] = SimpleQueue()
@@ -115,3 +117,26 @@ def test_soft_limit_is_raised() -> None:
         "assert r.getrlimit(r.RLIMIT_NOFILE) == (hard, hard)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_sessions_are_opened_some_at_a_time(loop: LinkLoop) -> None:
+    opened: list[int] = []
+    ended = threading.Event()
+
+    def begin() -> None:
+        for number in range(100):
+            loop.begin_opening(number, functools.partial(opened.append, number))
+
+    def end(number: int) -> None:
+        loop.end_opening(number)
+        loop.end_opening(number)  # it says so more than once
+
+    loop.call_soon(begin)
+    wait_until(lambda: len(opened) == 32, 30, "as many as may be at once")
+    loop.call_soon(lambda: end(99))  # was given up while it waited
+    for number in range(99):
+        loop.call_soon(functools.partial(end, number))
+    loop.call_soon(lambda: loop.call_soon(ended.set))
+    assert ended.wait(30)
+    wait_until(lambda: len(opened) == 99, 30, "the others")
+    assert opened == list(range(99))

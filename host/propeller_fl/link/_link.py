@@ -31,6 +31,7 @@ _BACKOFF = Backoff()
 _LIMITS = LinkLimits()
 _MIN_KEEPALIVE_S = 2  # nats-server rounds 1.5 periods down to whole seconds: 1 leaves no slack
 _STABLE_S = 5.0  # a session that lasted this long resets the backoff
+_PATIENCE_S = 10.0  # with a broker that does not answer SUBSCRIBE: others wait to be opened
 _GOODBYE_S = 1.0  # for the goodbye itself, once the queue is empty or time is up
 
 
@@ -268,10 +269,12 @@ class Link:
             extra={"client_id": self._client_id, "session_present": session_present},
         )
         self._subscriptions.renew(lambda: self._came_up(session_present))
+        self._loop.call_later(_PATIENCE_S, lambda: self._loop.end_opening(self))
         self._feed_soon()  # later, so that packets in flight go out again before newer ones
 
     def on_closed(self, error: LinkError | None) -> None:
         """For the connection."""
+        self._loop.end_opening(self)
         self._subscriptions.lost()
         with self._condition:
             was_up, self._up = self._up, False
@@ -319,9 +322,16 @@ class Link:
 
     def _connect(self) -> None:
         if self._state is _State.RUNNING and self._connection.closed:
+            self._loop.begin_opening(self, self._open)
+
+    def _open(self) -> None:
+        if self._state is _State.RUNNING and self._connection.closed:
             self._connection.connect()
+        else:
+            self._loop.end_opening(self)
 
     def _came_up(self, session_present: bool) -> None:
+        self._loop.end_opening(self)
         self._up_since_s = time.monotonic()
         with self._condition:
             self._up = True
@@ -397,6 +407,7 @@ class Link:
         if not self._connection.closed:
             self._connection.drop(gone)
         self._loop.disown(self)
+        self._loop.end_opening(self)
         unsent = [*self._inflight.values(), *self._queue]
         if unsent:
             _log.warning(

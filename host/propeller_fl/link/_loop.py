@@ -25,6 +25,7 @@ except ImportError:  # not a POSIX system: there is no such limit to raise
 _log = logging.getLogger(__name__)
 
 _CONNECTORS = 8  # connects under way at once; each is a blocking TCP connect and TLS handshake
+_OPENINGS = 32  # sessions that are being opened at once, from TCP to the answers to SUBSCRIBE
 _SPARE_FILES = 128  # beside one socket a link: logs, databases, models, children
 
 
@@ -77,6 +78,8 @@ class LinkLoop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_order = itertools.count()  # equal times fire in the order they were set
         self._connectors = _Connectors(name, _CONNECTORS)
+        self._opening: set[object] = set()  # the loop's thread only, as the next
+        self._to_open: dict[object, Callable[[], None]] = {}
 
     def start(self) -> None:
         """Start the thread. Links made, and calls queued, before this are served from now on."""
@@ -170,6 +173,25 @@ class LinkLoop:
     ) -> None:
         """Run ``job`` on a connector thread, then ``done(its exception)`` on the loop's thread."""
         self._connectors.submit(job, lambda error: self._report(done, error))
+
+    def begin_opening(self, owner: object, fn: Callable[[], None]) -> None:
+        """Call ``fn``, which opens a session, when it is its turn; the owner says when it has
+        ended. A broker that is asked for thousands at once refuses some, or answers none in time.
+        On the loop's thread only, as the next."""
+        if owner in self._opening or len(self._opening) < _OPENINGS:
+            self._opening.add(owner)
+            fn()
+        else:
+            self._to_open[owner] = fn
+
+    def end_opening(self, owner: object) -> None:
+        """The session is up or will not be, or is not waited for any longer; again is harmless."""
+        self._to_open.pop(owner, None)
+        self._opening.discard(owner)
+        while self._to_open and len(self._opening) < _OPENINGS:
+            after = next(iter(self._to_open))
+            self._opening.add(after)
+            self.call_soon(self._to_open.pop(after))
 
     def watch(self, sock: socket.socket, handler: SocketHandler) -> None:
         """Call ``handler.on_readable`` whenever ``sock`` can be read. On the loop's thread only."""
