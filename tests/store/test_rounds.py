@@ -118,7 +118,8 @@ def test_a_sound_store_is_said_to_be_sound(path: Path) -> None:
 def test_a_damaged_store_is_refused_and_says_what_to_do(path: Path) -> None:
     filled(FilePlace(path))
     data = path.read_bytes()
-    path.write_bytes(data[:4096] + b"\xff" * 4096 + data[8192:])
+    page = int.from_bytes(data[16:18], "big")  # bytes, as a file of SQLite's says
+    path.write_bytes(data[:page] + b"\xff" * page + data[2 * page :])
     with pytest.raises(DamagedStoreError):
         check_rounds(path)
     path.write_bytes(b"not a database, but long enough to look like one" * 100)

@@ -203,6 +203,7 @@ def _with_accepted(round_: Round, accepted: Mapping[str, Receipt]) -> Round:
         round_.outcome,
         round_.detail,
         round_.offered,
+        round_.failed,
     )
 
 
