@@ -32,6 +32,7 @@ from propeller_fl.operator import Operator
 from propeller_fl.proplet import PropletHost, data_source
 from propeller_fl.wire import (
     Format,
+    LaunchReport,
     RoundComplete,
     RoundStart,
     Tensors,
@@ -43,6 +44,7 @@ from propeller_fl.wire import (
 MODEL = "softmax:64x10"
 HYPERPARAMS = {"epochs": 1, "lr": 0.1, "batch_size": 16}
 AGGREGATOR = "aggregator-1"
+MOST_SAMPLES = 200
 ROUND_S = 600.0
 PATIENCE_S = 120.0
 HEARTBEAT_S = 10.0  # the default. Nothing is sent again because this machine is slow
@@ -113,7 +115,8 @@ class Line:
                     await sink.drain()
             sink.close()
 
-        await asyncio.gather(pump(reader, back, True), pump(there, writer, False))
+        with contextlib.suppress(asyncio.CancelledError):  # we end, and asyncio would complain
+            await asyncio.gather(pump(reader, back, True), pump(there, writer, False))
 
 
 def settings(directory: Path, **others: Any) -> Settings:
@@ -202,6 +205,8 @@ def round_of(
     )  # fmt: skip
     operator.start_round(start)
     for event in operator.watch(round_id, ROUND_S):
+        if isinstance(event, LaunchReport):
+            assert not event.failed, event
         if isinstance(event, RoundComplete):
             assert event.num_updates == len(names), event
             return event.model_topic
@@ -209,11 +214,13 @@ def round_of(
 
 
 def share_out(ids: list[str], directory: Path) -> None:
-    """As many digits for each, the rest for the last ones."""
+    """As many digits for each, and no more than the module has room for."""
     directory.mkdir()
     digits = datasets.load("digits")
     for name, rows in zip(ids, datasets.iid(digits, len(ids)), strict=True):
-        (directory / f"{name}.json").write_bytes(digits.take(rows).encode(Format.JSON))
+        (directory / f"{name}.json").write_bytes(
+            digits.take(rows[:MOST_SAMPLES]).encode(Format.JSON)
+        )
 
 
 def largest_difference(one: Tensors, other: Tensors) -> float:

@@ -86,6 +86,8 @@ def farm(directory: Path) -> Iterator[Farm]:
     with contextlib.ExitStack() as stack:
         above = stack.enter_context(embedded_broker(directory / "above"))
         quick = ["proplet.heartbeat_s=1", f"proplet.data={data}", "dashboard.enabled=false"]
+        # all devices are waited for, however slow the machine
+        quick += ["aggregator.gather_s=300", "manager.liveness_timeout_s=300"]
         services = Service(
             directory / "up", above.address, "up", f"--proplets={DIRECT}",
             settings=[*quick, "model_server.initial_model=softmax:64x10"],

@@ -40,6 +40,7 @@ def test_a_round_between_two_deployments_with_logins(tmp_path: Path) -> None:
             aggregator__upstream_credential=barn,
             aggregator__upstream_url=f"mqtts://{up.address.host}:{up.address.port}",
             aggregator__devices=2,
+            aggregator__gather_s=300,
         )
         stack.enter_context(edge)
         assert edge.aggregator_name == f"barn of {up.address}"
