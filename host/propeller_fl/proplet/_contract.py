@@ -171,7 +171,7 @@ def _findings(image: bytes, module: WasmModule) -> Iterator[Finding]:
         )
     if len(image) > _SMALL_IMAGE_BYTES:
         yield _warning(
-            "large", f"the file has {len(image)} bytes; the reference modules have under 16384"
+            "large", f"the file has {len(image)} bytes; the reference modules have under 16900"
         )
     try:
         wasmtime.Module.validate(_check_engine(), image)
