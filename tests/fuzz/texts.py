@@ -95,6 +95,10 @@ def _topic_kind(topics: Topics, text: str) -> Hashable:
         rebuilt = topics.update(*ids)
     elif (ids := topics.parse_ack(text)) is not None:
         rebuilt = topics.ack(*ids)
+    elif (round_id := topics.parse_round_stop(text)) is not None:
+        rebuilt = topics.round_stop(round_id)
+    elif (round_id := topics.parse_launch(text)) is not None:
+        rebuilt = topics.launch(round_id)
     elif (version := topics.parse_model(text)) is not None:
         rebuilt = topics.model(version)
     else:

@@ -21,6 +21,8 @@ TOPICS = (
     "fml/updates",
     "fl/models/publish",
     "fl/models/global_model_v9",
+    "fl/rounds/r-0/stop",
+    "fl/rounds/r-0/launch",
     "fl/rounds/r-0/status",
     "fl/rounds/r-0/complete",
     "control/proplet/create",
