@@ -34,7 +34,7 @@ from tests.fuzz.wasm_seeds import module_seeds
 
 _SECRET: Final = "hunter2-hunter2"
 _ALLOWED_TOPIC_BYTES: Final = 65_535
-_LARGE_MODEL: Final = re.compile(r"(linear|softmax):[0-9x]{7,}")
+_LARGE_MODEL: Final = re.compile(r"(activity|linear|softmax):[0-9x]{7,}")
 
 
 def text_targets() -> Iterator[Target]:
