@@ -59,7 +59,7 @@ bench: $(VENV)/installed-dev
 # Some hundreds of SIGKILLs, floods and ten minutes of partition, side by side since most of it waits;
 # about a quarter of an hour on two cores.
 faults: $(VENV)/installed-dev
-	PROPELLER_FAULTS=full $(BIN)/pytest tests/faults -n 6
+	PROPELLER_FAULTS=full $(BIN)/pytest tests/faults tests/cluster/test_nodes_die.py -n 6
 
 simulate: $(VENV)/installed-dev
 	PROPELLER_SIMULATION=full $(BIN)/pytest tests/simulation --timeout 7200

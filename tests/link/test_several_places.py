@@ -10,11 +10,12 @@ from queue import SimpleQueue
 
 import pytest
 
-from propeller_fl.link import Incoming, Link
+from propeller_fl.link import Incoming, Link, LinkLoop
 
 from ..support.brokers import RunningBroker, embedded_broker, free_port
 from ..support.wait import wait_until
-from .conftest import Connect
+from .conftest import QUICK, Connect
+from .scripted import SUBACK, SUBSCRIBE, UNSUBSCRIBE, Packet, Peer, scripted_broker
 
 PATIENCE_S = 60
 
@@ -78,3 +79,39 @@ def test_one_that_is_not_there_at_the_start_is_passed_over(
     alive = two[0].address
     for client_id in ("a", "b", "c", "d", "e", "f"):  # some of which begin at either
         connect(replace(alive, others=((alive.host, free_port()),)), client_id)
+
+
+def test_subscriptions_are_made_anew_once_the_session_has_moved(loop: LinkLoop) -> None:
+    with scripted_broker() as first, scripted_broker() as second:
+        other = second.address
+        address = replace(first.address, others=((other.host, other.port),))
+        brokers = (first, second)
+        home = brokers[address.home_of("one")]
+        refuge = brokers[1 - address.home_of("one")]
+        link = Link(loop, address, "one", backoff=QUICK, anew_after_s=0)
+        link.subscribe("a", Incoming.ack)
+        link.subscribe("b", Incoming.ack, qos=0)
+        link.start()
+        peer = home.accept()
+        peer.accept_session()
+        assert filters_of(agreed(peer)) == b"\0\1a\1\0\1b\0"
+        peer.hang_up()
+
+        peer = refuge.accept()
+        peer.accept_session(present=True)
+        agreed(peer)
+        assert filters_of(peer.receive(UNSUBSCRIBE)) == b"\0\1a"
+        assert filters_of(agreed(peer)) == b"\0\1a\1"  # what is read at QoS 0 has no queue
+        link.abort()
+
+
+def agreed(peer: Peer) -> Packet:
+    """A SUBSCRIBE, which is answered."""
+    request = peer.receive(SUBSCRIBE)
+    codes = b"\1" * filters_of(request).count(b"\0\1")
+    peer.send(SUBACK, request.packet_id.to_bytes(2, "big") + codes)
+    return request
+
+
+def filters_of(request: Packet) -> bytes:
+    return request.body[2:]

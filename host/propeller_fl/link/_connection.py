@@ -144,7 +144,8 @@ class Connection:
     ) -> None:
         self._loop = loop
         self._places = address.places
-        self._place = address.home_of(client_id)
+        self._place = self._last_place = address.home_of(client_id)
+        self.moved = False  # whether the session was at another place before
         self._client_id = client_id
         self._keepalive_s = keepalive_s
         self._connect_timeout_s = connect_timeout_s
@@ -411,6 +412,8 @@ class Connection:
             self._refusal = _refused(self._address, self._client_id, str(reason))
             return  # paho hangs up and reports that
         self._phase = _Phase.ESTABLISHED
+        self.moved = self._place != self._last_place
+        self._last_place = self._place
         self._was_up = True
         self.receive_maximum = getattr(said, "ReceiveMaximum", _ANY_NUMBER)
         if self._deadline is not None:

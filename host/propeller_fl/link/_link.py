@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import random
 import threading
 import time
 from collections import deque
@@ -26,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+_ANEW_S = 20.0  # at least; until then what waited for the session has come
 _BACKOFF = Backoff()
 _LIMITS = LinkLimits()
 _MIN_KEEPALIVE_S = 2  # nats-server rounds 1.5 periods down to whole seconds: 1 leaves no slack
@@ -63,6 +65,10 @@ class Link:
 
     Retained messages come again after every reconnect, as after every subscribe.
 
+    Where the broker is a cluster and the session has moved to another node, it makes its
+    subscriptions anew ``anew_after_s`` to twice that later: nats-server can leave one without
+    messages for ever once its node has died (its issues 6989 and 7664), whoever connects.
+
     With ``mqtt5`` it asks for MQTT 5, and speaks 3.1.1 with a broker that refuses that.
 
     Assign before ``start``; each is called on the loop's thread:
@@ -84,6 +90,7 @@ class Link:
         backoff: Backoff = _BACKOFF,
         limits: LinkLimits = _LIMITS,
         mqtt5: bool = False,
+        anew_after_s: float = _ANEW_S,
     ) -> None:
         if not client_id:
             raise ConfigError("an MQTT session needs a client id")
@@ -97,6 +104,8 @@ class Link:
         self._client_id = client_id
         self._backoff = backoff
         self._limits = limits
+        self._anew_after_s = anew_after_s
+        self._anew: Timer | None = None
         self._connection = Connection(
             loop,
             address,
@@ -266,6 +275,9 @@ class Link:
             "connected",
             extra={"client_id": self._client_id, "session_present": session_present},
         )
+        if self._connection.moved:
+            wait_s = self._anew_after_s * random.uniform(1, 2)  # not all who were at a dead node
+            self._anew = self._loop.call_later(wait_s, self._subscriptions.anew)
         self._subscriptions.renew(lambda: self._came_up(session_present))
         self._feed_soon()  # later, so that packets in flight go out again before newer ones
 
@@ -277,6 +289,8 @@ class Link:
             self._last_error = error
             self._condition.notify_all()
             running = self._state is _State.RUNNING
+        if self._anew is not None:
+            self._anew.cancel()
         if not running:
             self._finish()
             return

@@ -111,6 +111,14 @@ class Subscriptions:
         else:
             then()
 
+    def anew(self) -> None:
+        """Give up each subscription at QoS 1 and make it again at once, where the connection
+        stands: what the broker keeps for it is then new."""
+        for subscription in list(self._current.values()):
+            if subscription.qos and not subscription.refusal and self._connection.established:
+                self._connection.unsubscribe([subscription.topic_filter])
+                self._send([subscription], lambda: None, again=True)
+
     def lost(self) -> None:
         """The connection has gone, and with it every packet id."""
         self._requests.clear()
