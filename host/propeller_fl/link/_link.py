@@ -66,8 +66,9 @@ class Link:
     Retained messages come again after every reconnect, as after every subscribe.
 
     Where the broker is a cluster and the session has moved to another node, it makes its
-    subscriptions anew ``anew_after_s`` to twice that later: nats-server can leave one without
-    messages for ever once its node has died (its issues 6989 and 7664), whoever connects.
+    subscriptions anew ``anew_after_s`` to twice that later: by reports on
+    nats-server (its issues 6989 and 7664) one can be without messages for ever once its node has
+    died, whoever connects.
 
     With ``mqtt5`` it asks for MQTT 5, and speaks 3.1.1 with a broker that refuses that.
 
