@@ -68,8 +68,8 @@ class Link:
     Retained messages come again after every reconnect, as after every subscribe.
 
     Where the broker is a cluster and the session has moved to another node, it makes its
-    subscriptions anew ``anew_after_s`` to twice that later: nats-server can leave one without
-    messages for ever once its node has died (its issues 6989 and 7664), whoever connects.
+    subscriptions anew ``anew_after_s`` to twice that later: by reports on nats-server (its issues
+    6989 and 7664) one can be without messages for ever once its node has died, whoever connects.
 
     With ``mqtt5`` it asks for MQTT 5, and speaks 3.1.1 with a broker that refuses that.
 
@@ -277,11 +277,11 @@ class Link:
             "connected",
             extra={"client_id": self._client_id, "session_present": session_present},
         )
-        self._subscriptions.renew(lambda: self._came_up(session_present))
-        self._loop.call_later(_PATIENCE_S, lambda: self._loop.end_opening(self))
         if self._connection.moved:
             wait_s = self._anew_after_s * random.uniform(1, 2)  # not all who were at a dead node
             self._anew = self._loop.call_later(wait_s, self._subscriptions.anew)
+        self._subscriptions.renew(lambda: self._came_up(session_present))
+        self._loop.call_later(_PATIENCE_S, lambda: self._loop.end_opening(self))
         self._feed_soon()  # later, so that packets in flight go out again before newer ones
 
     def on_closed(self, error: LinkError | None) -> None:
