@@ -45,6 +45,11 @@ NOT_RUN = [
     NotRun("wasmtime ", "is a program of its own; our runtime is its library"),
     NotRun("curl --cacert", "needs a machine of that address; tests/access/test_deployment.py asks "
            "with certificate and token, and without", "docs/security.md"),
+    NotRun("propeller-fl (--config deploy/cluster|init farm --host|--data-dir|--credentials)",
+           "needs brokers on several machines; tests/deploy/test_cluster.py runs these files, "
+           "tests/cluster/test_nodes.py makes such a deployment and runs it", "docs/scaling.md"),
+    NotRun("propeller-fl ", "needs two deployments on two brokers; tests/aggregator has them",
+           "docs/aggregation.md"),
     NotRun("propeller-fl round start … --strategy clipped_mean", "needs an example installed, as "
            "tests/learn/test_own_strategy.py does", "docs/strategies.md"),
 ]  # fmt: skip
