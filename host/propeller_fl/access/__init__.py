@@ -11,8 +11,9 @@ from it.
 from __future__ import annotations
 
 from ._board import board_settings, loaded_settings
+from ._book import Plan, Revoked
 from ._credential import Credential
-from ._desk import AccessDesk, Plan, Revoked
+from ._desk import AccessDesk
 from ._identity import Identity
 from ._keyring import Keyring
 from ._nodes import NodePlace

@@ -17,15 +17,12 @@ from __future__ import annotations
 import datetime
 import getpass
 import json
-import os
 import secrets
-import signal
 import ssl
-import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import (
@@ -41,6 +38,7 @@ from propeller_fl.access._authority import (
     new_client,
     new_server,
 )
+from propeller_fl.access._book import Book, Plan, Revoked
 from propeller_fl.access._credential import Credential
 from propeller_fl.access._identity import (
     Identity,
@@ -55,11 +53,10 @@ from propeller_fl.access._mosquitto import (
     mosquitto_conf,
     mosquitto_passwords,
 )
+from propeller_fl.access._mosquitto_reload import Login, reload_mosquitto
 from propeller_fl.access._nats import nats_users
 from propeller_fl.access._nodes import (
     ROUTES_FILE,
-    NodePlace,
-    check_nodes,
     copy_to_node,
     write_node_settings,
 )
@@ -72,136 +69,17 @@ from propeller_fl.access._permissions import (
 )
 from propeller_fl.access._secret_files import locked, make_private, write_private
 from propeller_fl.config import DEPLOYMENT_FILE
-from propeller_fl.errors import BrokerError, ConfigError, RequestError
+from propeller_fl.errors import ConfigError, RequestError
 from propeller_fl.link import (
     BrokerAddress,
     BrokerSecurity,
     RouteSecurity,
-    is_loopback,
-    opens_session,
     reload_broker,
 )
 from propeller_fl.wire import Topics
 
-_VERSION: Final = 1
 _OURSELVES: Final = ("localhost", "127.0.0.1", "::1")
 _RELOAD_S: Final = 15.0
-_POLL_S: Final = 0.05
-
-Broker = Literal["embedded", "mosquitto"]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a deployment is to be.
-
-    ``hosts``                names and addresses under which others reach this machine; empty: it is
-                             for this machine alone, and listens on loopback
-    ``nodes``                of a cluster of embedded brokers; empty: one broker, on this machine
-    ``client_certificates``  clients must show one as well (mutual TLS)
-    ``shared_topics``        for Propeller's own proplets, who know no others: see ``grants_of``
-    """
-
-    hosts: tuple[str, ...] = ()
-    broker: Broker = "embedded"
-    port: int = 8883
-    http_port: int = 8443
-    gateway_port: int = 8444
-    topic_prefix: str = ""
-    client_certificates: bool = True
-    shared_topics: bool = False
-    nodes: tuple[NodePlace, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.nodes:
-            check_nodes(self.nodes)
-        if self.nodes and self.broker != "embedded":
-            raise ConfigError(f"nodes are given, and {self.broker} makes no cluster")
-
-    @property
-    def listen(self) -> str:
-        """The address to listen on."""
-        return "127.0.0.1" if all(is_loopback(host) for host in self.hosts) else "0.0.0.0"
-
-    @property
-    def public_host(self) -> str:
-        """The one that credentials name."""
-        return self.hosts[0] if self.hosts else "127.0.0.1"
-
-    @property
-    def topics(self) -> Topics:
-        return Topics(self.topic_prefix)
-
-    @property
-    def broker_url(self) -> str:
-        """Where clients find the broker."""
-        if self.nodes:
-            return f"mqtts://{','.join(node.place for node in self.nodes)}"
-        return self.url("mqtts", self.port)
-
-    def url(self, scheme: str, port: int) -> str:
-        host = f"[{self.public_host}]" if ":" in self.public_host else self.public_host
-        return f"{scheme}://{host}:{port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Revoked:
-    name: str
-    role: AccessRole
-    serial: str
-    at: str  # ISO 8601, UTC
-
-
-@dataclass(frozen=True, slots=True)
-class _Book:
-    """``identities.json``"""
-
-    plan: Plan
-    identities: tuple[Identity, ...] = ()
-    revoked: tuple[Revoked, ...] = ()
-
-    def find(self, name: str) -> Identity | None:
-        return next((one for one in self.identities if one.name == name), None)
-
-    def without(self, name: str) -> Self:
-        return replace(self, identities=tuple(i for i in self.identities if i.name != name))
-
-    def encode(self) -> bytes:
-        return json.dumps({"version": _VERSION, **asdict(self)}, indent=1).encode()
-
-    @classmethod
-    def decode(cls, data: bytes, path: Path) -> Self:
-        try:
-            document = json.loads(data)
-            if document["version"] != _VERSION:
-                raise ConfigError(f"{path} is of version {document['version']!r}, not {_VERSION}")
-            plan = document["plan"]
-            return cls(
-                Plan(
-                    **{
-                        **plan,
-                        "hosts": tuple(plan["hosts"]),
-                        "nodes": tuple(NodePlace(**one) for one in plan.get("nodes", ())),
-                    }
-                ),
-                tuple(_with_role(Identity, one) for one in document["identities"]),
-                tuple(_with_role(Revoked, one) for one in document["revoked"]),
-            )
-        except (ValueError, KeyError, TypeError) as err:
-            raise ConfigError(
-                f"{path} cannot be read: {type(err).__name__}", hint="restore it from a copy"
-            ) from err
-
-
-@dataclass(frozen=True, slots=True)
-class _Login:
-    """A credential, and whether the broker ought to know it."""
-
-    credential: Credential
-    valid: bool
-
-    def address(self, plan: Plan) -> BrokerAddress:
-        return self.credential.address(BrokerAddress("127.0.0.1", plan.port))
 
 
 class AccessDesk:
@@ -245,7 +123,7 @@ class AccessDesk:
             authority = new_authority(f"propeller-fl {secrets.token_hex(4)}")
             desk._write_pair("authority", authority)
             desk._write_pair("server", new_server(authority, [*plan.hosts, *_OURSELVES]))
-            book = _Book(plan)
+            book = Book(plan)
             for role in SERVICE_ROLES:
                 book = desk._issue(book, role.value, role, authority)
             for name in names:
@@ -297,7 +175,7 @@ class AccessDesk:
                 )
             book = self._issue(book, name, AccessRole.PROPLET, self._pair("authority"))
             path = self.path_of(name, AccessRole.PROPLET)
-            self._change(book, _Login(Credential.load(path), valid=True))
+            self._change(book, Login(Credential.load(path), valid=True))
         return path
 
     def rotate(self, name: str) -> Path:
@@ -315,7 +193,7 @@ class AccessDesk:
                 client_id = identity.client_id  # its session, with all that waits there, stays
             book = self._issue(book, name, role, self._pair("authority"), client_id=client_id)
             path = self.path_of(name, role)
-            self._change(book, _Login(Credential.load(path), valid=True))
+            self._change(book, Login(Credential.load(path), valid=True))
         return path
 
     def revoke(self, name: str) -> None:
@@ -333,7 +211,7 @@ class AccessDesk:
             gone = Revoked(name, identity.role, identity.serial, _now())
             book = replace(book.without(name), revoked=(*book.revoked, gone))
             path = self.path_of(name, AccessRole.PROPLET)
-            login = _Login(Credential.load(path), valid=False) if path.exists() else None
+            login = Login(Credential.load(path), valid=False) if path.exists() else None
             self._change(book, login)
             path.unlink(missing_ok=True)
 
@@ -408,14 +286,14 @@ class AccessDesk:
     def _locked(self) -> Any:
         return locked(self._directory / "lock")
 
-    def _book(self) -> _Book:
+    def _book(self) -> Book:
         try:
             data = self._book_file.read_bytes()
         except OSError as err:
             raise ConfigError(
                 f"{self._book_file}: {err.strerror}", hint="`propeller-fl init` makes a deployment"
             ) from err
-        return _Book.decode(data, self._book_file)
+        return Book.decode(data, self._book_file)
 
     def _pair(self, name: str) -> KeyPair:
         certificate, key = self._directory / f"{name}.pem", self._directory / f"{name}.key"
@@ -457,7 +335,7 @@ class AccessDesk:
             lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]
         write_private(self._data_dir / DEPLOYMENT_FILE, ("\n".join(lines) + "\n").encode())
 
-    def _write_users(self, book: _Book) -> None:
+    def _write_users(self, book: Book) -> None:
         granted = [(identity, _grants(book.plan, identity)) for identity in book.identities]
         if book.plan.broker == "embedded":
             write_private(self._directory / "nats-users.conf", nats_users(granted).encode())
@@ -484,7 +362,7 @@ class AccessDesk:
 
     # --- identities
 
-    def _known(self, book: _Book, name: str) -> Identity:
+    def _known(self, book: Book, name: str) -> Identity:
         identity = book.find(name)
         if identity is None:
             raise RequestError(
@@ -493,8 +371,8 @@ class AccessDesk:
         return identity
 
     def _issue(
-        self, book: _Book, name: str, role: AccessRole, authority: KeyPair, client_id: str = ""
-    ) -> _Book:
+        self, book: Book, name: str, role: AccessRole, authority: KeyPair, client_id: str = ""
+    ) -> Book:
         """The book with this identity, whose credential is written; any earlier one is out."""
         plan = book.plan
         pair = new_client(authority, name) if plan.client_certificates else KeyPair(b"", b"")
@@ -526,7 +404,7 @@ class AccessDesk:
         )
         return replace(book.without(name), identities=(*book.without(name).identities, identity))
 
-    def _change(self, book: _Book, login: _Login | None = None) -> None:
+    def _change(self, book: Book, login: Login | None = None) -> None:
         """Make ``book`` true, for the running broker too; ``login`` is one it is about."""
         write_private(self._book_file, book.encode())
         self._write_users(book)
@@ -535,7 +413,7 @@ class AccessDesk:
         elif book.plan.broker == "embedded":
             reload_broker(self._data_dir / "broker", _RELOAD_S)
         else:
-            self._reload_mosquitto(book.plan, login)
+            reload_mosquitto(self._mosquitto, book.plan.port, login, _RELOAD_S)
 
     def _write_node_servers(self, plan: Plan, authority: KeyPair) -> None:
         """A certificate for each node of the cluster, and the password that all of them know."""
@@ -553,32 +431,6 @@ class AccessDesk:
             copy_to_node(self._directory, directory)
             reload_broker(directory / "broker", _RELOAD_S)
 
-    def _reload_mosquitto(self, plan: Plan, login: _Login | None) -> None:
-        try:
-            pid = int((self._mosquitto / "mosquitto.pid").read_text())
-            if _runs_mosquitto(pid):
-                os.kill(pid, signal.SIGHUP)
-                self._await_mosquitto(plan, login)
-        except (FileNotFoundError, ValueError, ProcessLookupError):
-            return  # it does not run, and will read the files as they are
-        except PermissionError as err:
-            raise BrokerError(
-                "the running mosquitto is another user's, and keeps its old users until it is told",
-                hint="as root: kill -HUP with the number in mosquitto/mosquitto.pid",
-            ) from err
-
-    @staticmethod
-    def _await_mosquitto(plan: Plan, login: _Login | None) -> None:
-        """It says nothing when it has read its files again; whom it lets in tells."""
-        deadline_s = time.monotonic() + _RELOAD_S
-        while login is not None and opens_session(login.address(plan)) is not login.valid:
-            if time.monotonic() > deadline_s:
-                raise BrokerError(
-                    f"mosquitto has not taken its users up again within {_RELOAD_S:g} s",
-                    hint="its log says why; end it, and it has to",
-                )
-            time.sleep(_POLL_S)
-
 
 def _write_pair(directory: Path, name: str, pair: KeyPair) -> None:
     write_private(directory / f"{name}.key", pair.key_pem().encode())
@@ -592,18 +444,6 @@ def _grants(plan: Plan, identity: Identity) -> Grants:
 def _client_id(name: str) -> str:
     """nats-server takes none with a dot in it."""
     return f"{name.replace('.', '~')}-{secrets.token_hex(8)}"
-
-
-def _runs_mosquitto(pid: int) -> bool:
-    """Whether this process is one; another may have its number by now."""
-    try:
-        return b"mosquitto" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
-    except OSError:
-        return not Path("/proc/self").exists()  # where there is no such folder, believe the file
-
-
-def _with_role(kind: Any, values: dict[str, Any]) -> Any:
-    return kind(**{**values, "role": AccessRole(values["role"])})
 
 
 def _now() -> str:
