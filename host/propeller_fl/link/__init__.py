@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from ._address import BrokerAddress, TlsOptions, is_loopback
 from ._asking import opens_session
+from ._broker_reload import reload_broker
 from ._cluster import ROUTE_PORT, ClusterNode, RouteSecurity
 from ._delivery import Delivery
-from ._embedded import BrokerSecurity, BrokerSettings, EmbeddedBroker, reload_broker
+from ._embedded import BrokerSecurity, BrokerSettings, EmbeddedBroker
 from ._incoming import Incoming, take_batch
 from ._link import Link
 from ._loop import LinkLoop, Timer

