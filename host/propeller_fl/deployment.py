@@ -167,50 +167,12 @@ class Deployment:
         self._broker_error = error
 
     def _start_services(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
-        settings = self.settings
         if Role.MODEL_SERVER in self._roles:
-            from propeller_fl.model_server import ModelServer
-            from propeller_fl.store import ModelsDir
-
-            models = ModelsDir(settings.model_server.models_dir)
-            stack.callback(models.close)
-            server = ModelServer(
-                self._link(stack, loop, AccessRole.MODEL_SERVER),
-                settings.topics,
-                settings.model_server,
-                models,
-                large=settings.large,
-                guard=self._reading_guard(public=settings.model_server.public),
-                watch=self._watch.watches_model_server(),
-            )
-            server.start()
-            stack.callback(server.stop)
-            self._watched.append(_Watched("model server", lambda: server.failure))
-            self._watch.has_store("model server", models.directory)
-            self._watch.has_model_server(server, lambda: _latest_version(models))
-            host, port = server.http_address
-            scheme = "https" if self._keyring.desk else "http"
-            self.http_address = f"{scheme}://{host}:{port}"
+            self._start_model_server(stack, loop)
         if Role.COORDINATOR in self._roles:
             self._start_coordinator(stack, loop)
         if Role.MANAGER in self._roles:
-            from propeller_fl.manager import Manager
-            from propeller_fl.store import LaunchStore
-
-            launches = LaunchStore(self._owned(stack, "manager") / "launches.db")
-            stack.callback(launches.close)
-            manager = Manager(
-                self._link(stack, loop, AccessRole.MANAGER),
-                settings.topics,
-                settings.manager,
-                launches,
-                images=image_library(settings),
-                watch=self._watch.watches_manager(),
-            )
-            manager.start()
-            self._watch.has_manager(manager)
-            stack.callback(manager.stop)
-            self._watched.append(_Watched("manager", lambda: manager.failure))
+            self._start_manager(stack, loop)
         if Role.EXPERIMENTS in self._roles:
             self._start_experiments(stack, loop)
         if Role.GATEWAY in self._roles:
@@ -221,25 +183,32 @@ class Deployment:
             self._start_aggregator(stack, loop)
         self._await_links()  # before proplets introduce themselves to a manager that cannot hear
         if Role.PROPLETS in self._roles:
-            from propeller_fl.proplet import PropletHost
+            self._start_proplets(stack)
 
-            proplets = PropletHost(
-                {name: self._seat(name) for name in settings.proplet.ids},
-                settings.topics,
-                settings.proplet,
-                cache_dir=settings.data_dir / "compiled",
-                keepalive_s=settings.broker.keepalive_s,
-                large=settings.large,
-                large_dir=settings.data_dir / "proplets" / "models",
-                trusted_keys=settings.trusted_keys,
-                http_access=self._http_access(),
-                updates_dir=settings.data_dir / "proplets" / "updates",
-                watch=self._watch.watches_proplets(),
-            )
-            proplets.start()
-            self._watch.has_proplets(proplets)
-            stack.callback(proplets.stop)
-            self._await("proplets", proplets.wait_connected)
+    def _start_model_server(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
+        from propeller_fl.model_server import ModelServer
+        from propeller_fl.store import ModelsDir
+
+        settings = self.settings
+        models = ModelsDir(settings.model_server.models_dir)
+        stack.callback(models.close)
+        server = ModelServer(
+            self._link(stack, loop, AccessRole.MODEL_SERVER),
+            settings.topics,
+            settings.model_server,
+            models,
+            large=settings.large,
+            guard=self._reading_guard(public=settings.model_server.public),
+            watch=self._watch.watches_model_server(),
+        )
+        server.start()
+        stack.callback(server.stop)
+        self._watched.append(_Watched("model server", lambda: server.failure))
+        self._watch.has_store("model server", models.directory)
+        self._watch.has_model_server(server, lambda: _latest_version(models))
+        host, port = server.http_address
+        scheme = "https" if self._keyring.desk else "http"
+        self.http_address = f"{scheme}://{host}:{port}"
 
     def _start_coordinator(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
         """With a database it makes itself anew for each of its turns, since another may take over
@@ -289,6 +258,26 @@ class Deployment:
         stack.callback(service.stop)
         self._watched.append(_Watched("coordinator", lambda: service.failure))
 
+    def _start_manager(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
+        from propeller_fl.manager import Manager
+        from propeller_fl.store import LaunchStore
+
+        settings = self.settings
+        launches = LaunchStore(self._owned(stack, "manager") / "launches.db")
+        stack.callback(launches.close)
+        manager = Manager(
+            self._link(stack, loop, AccessRole.MANAGER),
+            settings.topics,
+            settings.manager,
+            launches,
+            images=image_library(settings),
+            watch=self._watch.watches_manager(),
+        )
+        manager.start()
+        self._watch.has_manager(manager)
+        stack.callback(manager.stop)
+        self._watched.append(_Watched("manager", lambda: manager.failure))
+
     def _start_experiments(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
         from propeller_fl.experiments import ExperimentService
         from propeller_fl.store import ExperimentStore
@@ -306,6 +295,28 @@ class Deployment:
         service.start()
         stack.callback(service.stop)
         self._watched.append(_Watched("experiments", lambda: service.failure))
+
+    def _start_proplets(self, stack: contextlib.ExitStack) -> None:
+        from propeller_fl.proplet import PropletHost
+
+        settings = self.settings
+        proplets = PropletHost(
+            {name: self._seat(name) for name in settings.proplet.ids},
+            settings.topics,
+            settings.proplet,
+            cache_dir=settings.data_dir / "compiled",
+            keepalive_s=settings.broker.keepalive_s,
+            large=settings.large,
+            large_dir=settings.data_dir / "proplets" / "models",
+            trusted_keys=settings.trusted_keys,
+            http_access=self._http_access(),
+            updates_dir=settings.data_dir / "proplets" / "updates",
+            watch=self._watch.watches_proplets(),
+        )
+        proplets.start()
+        self._watch.has_proplets(proplets)
+        stack.callback(proplets.stop)
+        self._await("proplets", proplets.wait_connected)
 
     def _start_aggregator(self, stack: contextlib.ExitStack, loop: LinkLoop) -> None:
         from propeller_fl.aggregator import Aggregator
