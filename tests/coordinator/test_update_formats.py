@@ -180,3 +180,22 @@ def test_many_rounds_on_many_models_stay_apart() -> None:
     assert [model["w"][0] for model in made] == pytest.approx(
         [version + 1 for version in reversed(range(20))], rel=1e-6
     )
+
+
+def test_evaluations_of_one_layout_are_taken_like_the_first(desk: Desk) -> None:
+    """They have no arrays, and are read by the layout of one before as any update is."""
+    desk.start(start(k_of_n=3, mode="evaluate"))
+    for proplet_id in ("a", "b", "c"):
+        document = {
+            "round_id": "r-1",
+            "proplet_id": proplet_id,
+            "base_model_uri": BASE,
+            "num_samples": 10,
+            "metrics": {"loss": 1.0},
+            "update": {},
+        }
+        desk.update(encode_document(document, Format.CBOR))
+        assert answer(desk, proplet_id) == ("accepted", "")
+    [complete] = desk.heard("fl/rounds/r-1/complete")
+    assert (complete["status"], complete["num_updates"]) == ("complete", 3)
+    assert complete["metrics"] == {"loss": 1.0}

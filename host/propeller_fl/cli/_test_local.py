@@ -207,7 +207,8 @@ def _line(event: RoundEvent) -> str:
 def _judge(settings: Settings, start: RoundStart, complete: RoundComplete) -> None:
     if complete.status is Outcome.COMPLETE:
         return
-    _say_task_errors(settings, start.round_id)
+    if _say_task_errors(settings, start.round_id):  # which may have ended the round before a look
+        raise _FailedError("a proplet has failed", hint=_TRY)
     missing = f", nothing of {', '.join(complete.missing)}" if complete.missing else ""
     detail = f": {complete.detail}" if complete.detail else ""
     raise _FailedError(f"the round ended as {complete.status}{detail}{missing}", hint=_TRY)

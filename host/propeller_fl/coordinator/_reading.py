@@ -42,10 +42,11 @@ class ReadUpdate:
     whole: Tensor | None = None
 
     def vector(self, shapes: Mapping[str, tuple[int, ...]]) -> Tensor:
-        """All arrays as one float32 vector, in the order of ``shapes``, those of the base model."""
+        """All arrays as one float32 vector, in the order of ``shapes``, those of the base model; an
+        evaluation has none."""
         if self.whole is None:
             return flatten(self.tensors, shapes if self.tensors else {})
-        if list(self.facts.shapes) == list(shapes):
+        if not self.facts.shapes or list(self.facts.shapes) == list(shapes):
             return self.whole
         return flatten(unflatten(self.whole, self.facts.shapes), shapes)
 
