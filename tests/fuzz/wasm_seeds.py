@@ -167,5 +167,5 @@ def _small_modules() -> Iterator[bytes]:
 def module_seeds() -> tuple[bytes, ...]:
     """The small ones, and the built-in modules."""
     folder = importlib.resources.files("propeller_fl") / "modules"
-    ours = [(folder / f"{name}.wasm").read_bytes() for name in ("linear", "softmax")]
+    ours = [(folder / f"{name}.wasm").read_bytes() for name in ("activity", "linear", "softmax")]
     return (*_small_modules(), *ours)

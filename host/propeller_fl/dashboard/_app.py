@@ -282,7 +282,7 @@ def _choices() -> dict[str, Any]:
             for name in strategy_names()
         },
         "update_formats": [form.value for form in UpdateFormat],
-        "images": ["builtin:linear", "builtin:softmax"],
+        "images": ["builtin:linear", "builtin:softmax", "builtin:activity"],
     }
 
 
