@@ -14,7 +14,7 @@ from propeller_fl import config
 from propeller_fl.cli import main
 from propeller_fl.errors import ConfigError
 from propeller_fl.rounds import Opening, UpdateFacts
-from propeller_fl.store import PostgresAddress, RoundStore
+from propeller_fl.store import NewUpdate, PostgresAddress, RoundStore
 from propeller_fl.wire import RoundStart
 from tests.support.postgres import PostgresServer
 from tests.support.postgres import postgres as postgres
@@ -46,7 +46,7 @@ def test_rounds_are_read_where_they_are(postgres: PostgresServer, tmp_path: Path
         with store.transaction():
             store.open_round(Opening(START, 1_700_000_000.0, {"w": (3,)}))
             update = UpdateFacts("r-1", "a", URI, 10, {"w": (3,)}, "0" * 64, 100)
-            store.keep_update(update, {}, np.zeros(3, np.float32), 1_700_000_001.0)
+            store.keep_updates([NewUpdate(update, {}, np.zeros(3, np.float32))], 1_700_000_001.0)
         listed = run(address, tmp_path, "round", "list", "--json")
         assert [one["start"]["round_id"] for one in json.loads(listed.output)] == ["r-1"]
         assert "1 of 2" in run(address, tmp_path, "round", "show", "r-1").output

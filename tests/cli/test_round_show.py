@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from propeller_fl.cli import main
 from propeller_fl.rounds import ClockTicked, Opening, Round, UpdateArrived, UpdateFacts, step
 from propeller_fl.rounds import UpdateUnreadable as Unreadable
-from propeller_fl.store import LaunchState, LaunchStore, RoundStore
+from propeller_fl.store import LaunchState, LaunchStore, NewUpdate, RoundStore
 from propeller_fl.store._launches import RoundOpened, StartTaken, TaskMoved
 from propeller_fl.wire import Outcome, RoundComplete, RoundStart
 
@@ -52,7 +52,9 @@ class Record:
             start.round_id, proplet_id, start.model_uri, samples, SHAPES, sha256, 100
         )
         self.round = step(self.round, UpdateArrived(facts)).round
-        self.store.keep_update(facts, {"loss": 0.5}, np.zeros(4, np.float32), BEGIN_S + after_s)
+        self.store.keep_updates(
+            [NewUpdate(facts, {"loss": 0.5}, np.zeros(4, np.float32))], BEGIN_S + after_s
+        )
         self.store.save_phase(self.round)
 
     def refusal(self, proplet_id: str, after_s: float, reason: str, detail: str) -> None:

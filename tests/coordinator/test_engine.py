@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -20,9 +21,7 @@ from propeller_fl.coordinator import (
     Unsubscribe,
 )
 from propeller_fl.errors import StoreError
-from propeller_fl.rounds import UpdateFacts
-from propeller_fl.store import RoundStore
-from propeller_fl.wire import Tensor
+from propeller_fl.store import NewUpdate, RoundStore
 from tests.coordinator.engine_desk import V0, Desk, FailsOnce, start, update
 
 
@@ -196,12 +195,11 @@ def test_text_that_is_not_unicode_is_refused_like_any_other(desk: Desk) -> None:
 class FragileStore(RoundStore):
     """Has a mistake that nobody has thought of."""
 
-    def keep_update(
-        self, update: UpdateFacts, metrics: object, vector: Tensor, at_s: float
-    ) -> None:
-        if update.proplet_id == "b":
+    def keep_updates(self, updates: Iterable[NewUpdate], at_s: float) -> None:
+        updates = list(updates)
+        if any(update.facts.proplet_id == "b" for update in updates):
             raise RuntimeError("nobody has thought of this")
-        super().keep_update(update, {}, vector, at_s)
+        super().keep_updates(updates, at_s)
 
 
 def test_a_message_that_does_harm_is_skipped_and_the_others_count(

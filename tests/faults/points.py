@@ -202,8 +202,8 @@ def before_fsync(is_meant: Callable[[Path], bool]) -> SetUp:
 POINTS: Final[Mapping[str, SetUp]] = {
     "coordinator.round-opened-before-commit": before_commit("open_round"),
     "coordinator.round-opened-before-it-is-said": after_commit("open_round"),
-    "coordinator.update-kept-before-commit": before_commit("keep_update"),
-    "coordinator.update-kept-before-it-is-said": after_commit("keep_update"),
+    "coordinator.update-kept-before-commit": before_commit("keep_updates"),
+    "coordinator.update-kept-before-it-is-said": after_commit("keep_updates"),
     "coordinator.update-done-with-before-it-is-answered": before(Link, "say", _answers),
     "coordinator.update-answered-before-anything-else": after(Link, "say", _answers),
     "coordinator.model-made-before-commit": before_commit("put_model"),

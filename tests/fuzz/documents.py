@@ -198,7 +198,7 @@ def _check_index(data: bytes) -> Hashable:
 def _as_written(message: _Message) -> _Message:
     """An acknowledgement of ours is short, also when its detail is not."""
     if isinstance(message, UpdateAck):
-        return replace(message, detail=message.detail[:1024])
+        return message._replace(detail=message.detail[:1024])
     return message
 
 

@@ -33,7 +33,7 @@ OPEN = Round(Opening(START, 100.0, {"w": (3,)}, "f" * 64, in_parts=True))
 
 def offer(proplet_id: str = "a", **changes: Any) -> UpdateFacts:
     facts = UpdateFacts("r-1", proplet_id, URI, 10, {"w": (3,)}, proplet_id * 64, 99, True)
-    return replace(facts, **changes)
+    return facts._replace(**changes)
 
 
 def after(*events: Any, round_: Round = OPEN) -> Round:
@@ -72,7 +72,7 @@ def test_another_one_than_the_accepted_is_a_duplicate() -> None:
     accepted = after(UpdateOffered(offer()), FileArrived("a", "a" * 64))
     another = step(accepted, UpdateOffered(offer(sha256="d" * 64)))
     assert Acknowledge("a", "d" * 64, Reason.DUPLICATE) in [
-        replace(e, detail="") for e in another.effects if isinstance(e, Acknowledge)
+        e._replace(detail="") for e in another.effects if isinstance(e, Acknowledge)
     ]
 
 

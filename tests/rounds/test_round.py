@@ -52,7 +52,7 @@ def opened(**changes: Any) -> Round:
 
 def update(proplet_id: str, **changes: Any) -> UpdateFacts:
     facts = UpdateFacts("r-1", proplet_id, MODEL, 10, SHAPES, f"sha of {proplet_id}", 100)
-    return replace(facts, **changes)
+    return facts._replace(**changes)
 
 
 def after(round_: Round, *events: Event) -> Round:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
@@ -10,9 +10,9 @@ from typing import Final
 from propeller_fl.coordinator import Ack, Engine, Outgoing
 from propeller_fl.errors import StoreError
 from propeller_fl.link import Incoming
-from propeller_fl.rounds import Round, UpdateFacts
-from propeller_fl.store import KeptState, KnownRound, Owed, PruneBudget, RoundStore
-from propeller_fl.wire import Phase, Tensor
+from propeller_fl.rounds import Round
+from propeller_fl.store import KeptState, KnownRound, NewUpdate, Owed, PruneBudget, RoundStore
+from propeller_fl.wire import Phase
 from tests.simulation.process import Subject
 
 
@@ -120,11 +120,8 @@ class OwesBackwards(RoundStore):
 class ForgetsUpdates(RoundStore):
     """An update is accepted and not kept, now and then."""
 
-    def keep_update(
-        self, update: UpdateFacts, metrics: Mapping[str, float], vector: Tensor, at_s: float
-    ) -> None:
-        if not update.sha256.startswith("0"):
-            super().keep_update(update, metrics, vector, at_s)
+    def keep_updates(self, updates: Iterable[NewUpdate], at_s: float) -> None:
+        super().keep_updates((u for u in updates if not u.facts.sha256.startswith("0")), at_s)
 
 
 class CountsTwice(RoundStore):
@@ -132,14 +129,14 @@ class CountsTwice(RoundStore):
 
     def load_round(self, round_id: str) -> Round | None:
         round_ = super().load_round(round_id)
-        return round_ and replace(round_, accepted={})
+        return round_ and round_._replace(accepted={})
 
-    def keep_update(
-        self, update: UpdateFacts, metrics: Mapping[str, float], vector: Tensor, at_s: float
-    ) -> None:
-        key = update.round_id, update.proplet_id
-        self._db.execute("DELETE FROM updates WHERE round_id = ? AND proplet_id = ?", *key)
-        super().keep_update(update, metrics, vector, at_s)
+    def keep_updates(self, updates: Iterable[NewUpdate], at_s: float) -> None:
+        updates = list(updates)
+        for facts, _, _ in updates:
+            key = facts.round_id, facts.proplet_id
+            self._db.execute("DELETE FROM updates WHERE round_id = ? AND proplet_id = ?", *key)
+        super().keep_updates(updates, at_s)
 
 
 class UsesAVersionTwice(RoundStore):
@@ -165,7 +162,7 @@ class MovesDeadlines(RoundStore):
 
     def load_open_rounds(self) -> list[Round]:
         return [
-            replace(r, opening=replace(r.opening, opened_at_s=r.opening.opened_at_s + 1.0))
+            r._replace(opening=replace(r.opening, opened_at_s=r.opening.opened_at_s + 1.0))
             for r in super().load_open_rounds()
         ]
 
@@ -226,11 +223,14 @@ class PrunesBases(RoundStore):
 class MixesUpSamples(RoundStore):
     """The mean is weighted by another number than the update's."""
 
-    def keep_update(
-        self, update: UpdateFacts, metrics: Mapping[str, float], vector: Tensor, at_s: float
-    ) -> None:
-        update = replace(update, num_samples=update.num_samples + (update.proplet_id == "b"))
-        super().keep_update(update, metrics, vector, at_s)
+    def keep_updates(self, updates: Iterable[NewUpdate], at_s: float) -> None:
+        super().keep_updates(map(self._another, updates), at_s)
+
+    @staticmethod
+    def _another(update: NewUpdate) -> NewUpdate:
+        facts = update.facts
+        num_samples = facts.num_samples + (facts.proplet_id == "b")
+        return update._replace(facts=facts._replace(num_samples=num_samples))
 
 
 class RemembersInMemory(RoundStore):

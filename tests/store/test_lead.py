@@ -13,7 +13,7 @@ import pytest
 
 from propeller_fl.errors import ConfigError, LostLeadError, StoreError
 from propeller_fl.rounds import UpdateFacts
-from propeller_fl.store import PostgresAddress, RoundStore, UpdateFiles
+from propeller_fl.store import NewUpdate, PostgresAddress, RoundStore, UpdateFiles
 from propeller_fl.store._postgres import PostgresDatabase
 from tests.support.postgres import PASSWORD, PostgresServer
 from tests.support.wait import wait_until
@@ -166,8 +166,9 @@ def test_a_statement_that_fails_undoes_its_transaction_also_if_nobody_minds(
     def go_on_after_an_error() -> None:
         with store.transaction():
             store.put_model("fl/models/global_model_v1", b"{}", "r")
+            of_no_round = NewUpdate(facts, {}, np.zeros(1, np.float32))
             with pytest.raises(StoreError):
-                store.keep_update(facts, {}, np.zeros(1, np.float32), 0.0)  # of no round
+                store.keep_updates([of_no_round], 0.0)
 
     with pytest.raises(StoreError, match="not committed"):
         go_on_after_an_error()

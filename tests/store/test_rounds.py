@@ -11,7 +11,7 @@ import pytest
 
 from propeller_fl.errors import DamagedStoreError, StoreError
 from propeller_fl.rounds import ClockTicked, Opening, Round, UpdateArrived, UpdateFacts, step
-from propeller_fl.store import RoundStore, check_rounds
+from propeller_fl.store import NewUpdate, RoundStore, check_rounds
 from propeller_fl.wire import Outcome, Phase, RoundComplete, RoundStart
 from tests.store.round_stores import FilePlace, Place
 
@@ -35,7 +35,9 @@ def filled(place: Place) -> Round:
     round_ = Round(Opening(START, 1000.5, SHAPES))
     with place.open() as store, store.transaction():
         store.open_round(round_.opening)
-        store.keep_update(facts("a"), {"loss": 0.5}, np.arange(5, dtype=np.float32), 1001.0)
+        store.keep_updates(
+            [NewUpdate(facts("a"), {"loss": 0.5}, np.arange(5, dtype=np.float32))], 1001.0
+        )
         store.record_refusal("r-1", "c", "not_participant", "c does not take part", 1002.0)
     round_ = step(round_, UpdateArrived(facts("a"))).round
     return step(round_, UpdateArrived(facts("c"))).round
@@ -75,7 +77,7 @@ def test_updates_come_by_proplet_whatever_the_order_they_came_in(place: Place) -
         with store.transaction():
             store.open_round(Opening(START, 1.0, SHAPES))
             for name in ("c", "a", "b"):
-                store.keep_update(facts(name), {}, np.zeros(5, np.float32), 2.0)
+                store.keep_updates([NewUpdate(facts(name), {}, np.zeros(5, np.float32))], 2.0)
         assert [update.proplet_id for update in store.updates("r-1")] == ["a", "b", "c"]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from propeller_fl.errors import StoreError
 from propeller_fl.rounds import Opening, UpdateFacts
-from propeller_fl.store import PruneBudget, RoundStore, facts_of
+from propeller_fl.store import NewUpdate, PruneBudget, RoundStore, facts_of
 from propeller_fl.wire import (
     Manifest,
     Outcome,
@@ -36,7 +36,7 @@ def run_round(store: RoundStore, round_id: str, proplets: tuple[str, ...] = ("a"
         store.open_round(Opening(start(round_id), float(version), SHAPES, "ef" * 32))
         for proplet_id in proplets:
             facts = UpdateFacts(round_id, proplet_id, BASE, 10, SHAPES, "sha", 77)
-            store.keep_update(facts, {}, np.zeros(3, np.float32), 1.0)
+            store.keep_updates([NewUpdate(facts, {}, np.zeros(3, np.float32))], 1.0)
         store.record_refusal(round_id, "c", "not_participant", "", 2.0)
         store.put_model(uri, b"a model", round_id)
         store.save_completion(RoundComplete(round_id, Outcome.COMPLETE, version, uri, 1, 10, "now"))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from propeller_fl.errors import StoreError
 from propeller_fl.rounds import Opening, UpdateFacts
-from propeller_fl.store import KeptState, PruneBudget, RoundStore, check_rounds
+from propeller_fl.store import KeptState, NewUpdate, PruneBudget, RoundStore, check_rounds
 from propeller_fl.wire import RoundStart
 from tests.store.round_stores import FilePlace, Place
 
@@ -26,7 +26,7 @@ def fill(store: RoundStore, vectors: NDArray[np.float32]) -> None:
         store.open_round(Opening(start, 0.0, {"w": (vectors.shape[1],)}))
         for number in reversed(range(len(vectors))):
             facts = UpdateFacts("r-1", names[number], uri, number + 1, {}, "sha", 77)
-            store.keep_update(facts, {"loss": float(number)}, vectors[number], 0.0)
+            store.keep_updates([NewUpdate(facts, {"loss": float(number)}, vectors[number])], 0.0)
 
 
 @pytest.mark.parametrize("shape", [(3, 1_500_000), (7, 5)])

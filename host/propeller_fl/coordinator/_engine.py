@@ -13,6 +13,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Final
 
 from propeller_fl.config import CoordinatorConfig, LargeConfig
@@ -51,7 +52,7 @@ from propeller_fl.rounds import (
     resume,
     step,
 )
-from propeller_fl.store import Owed, RoundStore
+from propeller_fl.store import NewUpdate, Owed, RoundStore
 from propeller_fl.wire import (
     SENDER_PROPERTY,
     Manifest,
@@ -108,6 +109,7 @@ class Engine:
         self._starts = Starts(config, store, self._voice, lambda: self._rounds.values(), large)
         self._large = LargeWork(config, store, self._voice)
         self._ended: OrderedDict[str, Round] = OrderedDict()  # the last few that have
+        self._kept: list[NewUpdate] = []  # accepted in this transaction, and not written yet
         self._accepted: dict[str, int] = {}  # of this batch, in rounds that are not told apart
         self._facts: list[Fact] = []  # durable, and not taken yet
         self._delivered: list[int] = []  # owed messages that the broker has
@@ -216,6 +218,7 @@ class Engine:
                 work()
                 self._store.settle(self._delivered)
         except BaseException:
+            self._kept.clear()
             self._rounds, self._starts.waiting = rounds, waiting
             self._ask_what_to_say_again, self._to_say_again = again
             self._ended.clear()
@@ -231,24 +234,29 @@ class Engine:
     def _let_happen(self, batch: Sequence[Incoming], now_s: float) -> None:
         self._accepted.clear()
         self._prune()  # first, so that the end of a round is durable before its record can go
-        for incoming in batch:
-            if incoming.topic == self._topics.round_start:
-                self._add(self._starts.arrived(incoming, now_s))
-                continue  # it is acknowledged when it has been judged
-            if incoming.topic == self._topics.forwarded_updates:
-                sender = incoming.properties.get(SENDER_PROPERTY, "")
-                self._on_update(incoming.payload, sender, now_s)
-            elif incoming.topic == self._topics.model_publish:
-                pass  # what we offer the model server ourselves
-            elif not self._on_aside(incoming, now_s):
-                self._on_model(self._topics.relative(incoming.topic) or "", incoming.payload)
-            self._voice.acknowledge_message(incoming)
+        for is_update, group in groupby(batch, self._is_update):
+            if is_update:
+                self._on_updates(list(group), now_s)
+            else:
+                self._on_others(group, now_s)
         for round_id, event in self._large.events():
             self._happen(round_id, event, now_s)
         self._add(self._starts.reconsider(now_s))
         self._say_again()
         for round_id in list(self._rounds):
             self._happen(round_id, ClockTicked(now_s), now_s)
+        self._write_kept(now_s)
+
+    def _on_others(self, messages: Iterable[Incoming], now_s: float) -> None:
+        for incoming in messages:
+            if incoming.topic == self._topics.round_start:
+                self._add(self._starts.arrived(incoming, now_s))
+                continue  # it is acknowledged when it has been judged
+            if incoming.topic == self._topics.model_publish:
+                pass  # what we offer the model server ourselves
+            elif not self._on_aside(incoming, now_s):
+                self._on_model(self._topics.relative(incoming.topic) or "", incoming.payload)
+            self._voice.acknowledge_message(incoming)
 
     def _prune(self) -> None:
         bases = (round_.opening.start.model_uri for round_ in self._rounds.values())
@@ -336,18 +344,38 @@ class Engine:
         } - {""}  # a round of an older store does not say
         return bool(bases) and hashlib.sha256(payload).hexdigest() not in bases
 
-    def _on_update(self, payload: bytes, sender: str, now_s: float) -> None:
-        sha256 = hashlib.sha256(payload).hexdigest()
+    def _is_update(self, incoming: Incoming) -> bool:
+        return incoming.topic == self._topics.forwarded_updates
+
+    def _on_updates(self, messages: Sequence[Incoming], now_s: float) -> None:
+        """All of them a step, then all of them the next: a processor that does one thing again and
+        again takes half of the time for it."""
+        digests = [hashlib.sha256(incoming.payload).hexdigest() for incoming in messages]
+        found = list(map(self._read, messages, digests))
+        for read, sha256 in zip(found, digests, strict=True):
+            self._on_update(read, sha256, now_s)
+        for incoming in messages:
+            self._voice.acknowledge_message(incoming)
+
+    def _read(self, incoming: Incoming, sha256: str) -> ReadUpdate | ReadOffer | UnreadableUpdate:
+        sender = incoming.properties.get(SENDER_PROPERTY, "")
         max_bytes = self._config.max_update_bytes
-        match read_update(payload, sha256, max_bytes, self._base_of, sender, self._layouts):
+        return read_update(
+            incoming.payload, sha256, max_bytes, self._base_of, sender, self._layouts
+        )
+
+    def _on_update(
+        self, read: ReadUpdate | ReadOffer | UnreadableUpdate, sha256: str, now_s: float
+    ) -> None:
+        match read:
+            case ReadUpdate(facts):
+                self._happen(facts.round_id, UpdateArrived(facts), now_s, read)
+            case ReadOffer(facts):
+                self._happen(facts.round_id, UpdateOffered(facts), now_s, read)
             case UnreadableUpdate("", _, reason, detail) | UnreadableUpdate(_, "", reason, detail):
                 _log.warning("update of nobody refused: %s: %s", reason, detail)
             case UnreadableUpdate(round_id, proplet_id, reason, detail):
                 self._happen(round_id, UpdateUnreadable(proplet_id, sha256, reason, detail), now_s)
-            case ReadUpdate(facts) as read:
-                self._happen(facts.round_id, UpdateArrived(facts), now_s, read)
-            case ReadOffer(facts) as read:
-                self._happen(facts.round_id, UpdateOffered(facts), now_s, read)
 
     def _base_of(self, update: Update) -> Tensors | None:
         """The model that ``update`` was trained from, as the store has it, or ``None`` where the
@@ -396,6 +424,12 @@ class Engine:
         if now.phase.closed:
             self._end(now)
 
+    def _write_kept(self, now_s: float) -> None:
+        """Before anything reads what was accepted, and before the transaction ends."""
+        if self._kept:
+            self._store.keep_updates(self._kept, now_s)
+            self._kept.clear()
+
     def _find(self, round_id: str) -> Round | None:
         found = self._rounds.get(round_id) or self._ended.get(round_id)
         if found is None:
@@ -423,7 +457,7 @@ class Engine:
                 else:
                     assert isinstance(read, ReadUpdate), "only a readable update is ever accepted"
                     vector = read.vector(round_.opening.base_shapes)
-                    self._store.keep_update(update, read.metrics, vector, now_s)
+                    self._kept.append(NewUpdate(update, read.metrics, vector))
                 self._voice.note(UpdateAccepted(round_id, update.proplet_id, update.size_bytes))
                 self._log_accepted(round_, update)
             case Acknowledge(proplet_id, sha256, reason, detail):
@@ -515,6 +549,7 @@ class Engine:
         self._end(transition.round)
 
     def _close(self, round_: Round, close: Close, made: MadeModel | None, now_s: float) -> None:
+        self._write_kept(now_s)
         start = round_.opening.start
         if made is not None:
             sha256 = self._store.put_model(made.uri, made.body, start.round_id)

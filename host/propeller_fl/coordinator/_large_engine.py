@@ -20,7 +20,7 @@ from propeller_fl.coordinator._outgoing import (
 from propeller_fl.coordinator._reading import ReadOffer
 from propeller_fl.coordinator._voice import Voice
 from propeller_fl.rounds import Event, FileArrived, FileRefused, Opening, Round, UpdateFacts
-from propeller_fl.store import RoundStore
+from propeller_fl.store import NewUpdate, RoundStore
 from propeller_fl.wire import Manifest, Mode, UpdateManifest, model_uri, model_version
 
 
@@ -105,7 +105,7 @@ class LargeWork:
         """Its file is here, and it counts."""
         self._store.files.set_whole(update.round_id, update.proplet_id)
         metrics = self._document_of(update).metrics
-        self._store.keep_update(update, metrics, np.zeros(0, np.float32), now_s)
+        self._store.keep_updates([NewUpdate(update, metrics, np.zeros(0, np.float32))], now_s)
 
     def published(self, uri: str, body: bytes) -> None:
         """The model server has this model, of which it had the file from us, if it is one of

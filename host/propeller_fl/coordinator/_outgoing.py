@@ -8,14 +8,14 @@ store instead (:meth:`Engine.owed`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from propeller_fl.link import Incoming
 from propeller_fl.rounds import Round
 from propeller_fl.wire import Manifest, UpdateManifest
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(NamedTuple):
     """The broker may forget this message."""
 
     incoming: Incoming
@@ -30,12 +30,11 @@ class Publish:
     retain: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(NamedTuple):
     """Say this once, at QoS 0: who does not hear it will ask; ``topic`` has its prefix."""
 
     topic: str
-    payload: bytes = field(repr=False)
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from propeller_fl.errors import MessageError
 from propeller_fl.rounds import UpdateFacts
@@ -28,8 +28,7 @@ _MAX_METRIC_NAME_CHARS: Final = 128
 _MAX_DETAIL_CHARS: Final = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class ReadUpdate:
+class ReadUpdate(NamedTuple):
     """A well-formed update: what the rules judge, and what is kept if they accept it.
 
     ``tensors`` are empty where the update holds differences and nobody knows to what: the rules

@@ -1,15 +1,19 @@
-"""What can happen to a round, and what it wants done about it."""
+"""What can happen to a round, and what it wants done about it.
+
+What there is one of for each update is a tuple, which is made in a third of the time that a frozen
+dataclass takes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from propeller_fl.wire import Outcome, RoundStart, Shapes
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateFacts:
+class UpdateFacts(NamedTuple):
     """All the rules need to know of an update; the arrays themselves stay outside.
 
     ``sha256`` and ``size_bytes`` are those of the document. ``proplet_id`` is the identity that
@@ -29,8 +33,7 @@ class UpdateFacts:
 # --- events
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateArrived:
+class UpdateArrived(NamedTuple):
     """A well-formed update has arrived."""
 
     update: UpdateFacts
@@ -125,8 +128,7 @@ Event = (
 # --- effects, to be carried out in order
 
 
-@dataclass(frozen=True, slots=True)
-class KeepUpdate:
+class KeepUpdate(NamedTuple):
     """Make the update durable before anything that follows."""
 
     update: UpdateFacts
@@ -155,8 +157,7 @@ class RecordRefusal:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledge:
+class Acknowledge(NamedTuple):
     """Tell the proplet; ``reason`` is empty when its update was accepted."""
 
     proplet_id: str
@@ -192,8 +193,7 @@ Effect = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """An accepted update, as the round remembers it."""
 
     sha256: str

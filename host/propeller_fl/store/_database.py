@@ -12,10 +12,11 @@ from types import MappingProxyType
 from typing import Final
 
 from propeller_fl import disk
-from propeller_fl.errors import DamagedStoreError, MessageError, StoreError
+from propeller_fl.errors import DamagedStoreError, MessageError, PropellerError, StoreError
 
 _NO_MIGRATIONS: Final[Mapping[int, str]] = MappingProxyType({})
 _PAGE_BYTES: Final = 4096
+_CACHE_BYTES: Final = 2 * 1024 * 1024
 _BUSY_S: Final = 2.0  # who holds the lock for longer is reported, and tried again by the caller
 _CHECKED_BYTES: Final = 64 * 1024 * 1024  # up to here all pages are looked at when it is opened
 _RESTORE: Final = "restore it from a backup, or move it away to start afresh"
@@ -32,7 +33,8 @@ class Database:
     its pages are read. A damaged file is left as it is.
 
     ``source`` is a file, or a connection that the caller has opened with ``isolation_level=None``.
-    ``page_bytes`` is for a file that is made; one that is there keeps its own.
+    ``page_bytes`` is for a file that is made; one that is there keeps its own. ``cache_bytes`` of
+    pages are kept in memory.
     """
 
     texts: Final = "(SELECT value FROM json_each(?))"
@@ -45,6 +47,7 @@ class Database:
         migrations: Mapping[int, str] = _NO_MIGRATIONS,
         *,
         page_bytes: int = _PAGE_BYTES,
+        cache_bytes: int = _CACHE_BYTES,
     ) -> None:
         self.path = source if isinstance(source, Path) else _path_of(source)
         if isinstance(source, Path):
@@ -53,6 +56,7 @@ class Database:
         try:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
                 self.execute(f"PRAGMA {pragma}")
+            self.execute(f"PRAGMA cache_size=-{cache_bytes // 1024}")
             if self._version() != version:
                 self._prepare(schema, version, migrations)
         except BaseException:
@@ -68,8 +72,10 @@ class Database:
 
     def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
         """Run one statement with ``?`` parameters."""
-        with store_errors(self.path):
+        try:  # and not ``store_errors``, which takes as long as a small statement
             return self._db.execute(sql, values)
+        except (sqlite3.DatabaseError, OSError) as err:
+            raise _ours(err, self.path) from err
 
     def execute_each(self, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
         """Run one statement once for each of ``rows``."""
@@ -260,14 +266,16 @@ def store_errors(path: Path) -> Iterator[None]:
     """What SQLite and the disk say, as errors of ours that name the file."""
     try:
         yield
-    except sqlite3.DatabaseError as err:
-        if _code(err) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise _damaged(path, str(err)) from err
-        raise StoreError(f"database {path}: {err}", hint=_HINTS.get(_code(err), "")) from err
-    except OSError as err:
-        raise StoreError(
-            f"database {path}: {err.strerror}", hint=disk.remedy(err, "data_dir")
-        ) from err
+    except (sqlite3.DatabaseError, OSError) as err:
+        raise _ours(err, path) from err
+
+
+def _ours(err: sqlite3.DatabaseError | OSError, path: Path) -> PropellerError:
+    if isinstance(err, OSError):
+        return StoreError(f"database {path}: {err.strerror}", hint=disk.remedy(err, "data_dir"))
+    if _code(err) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _damaged(path, str(err))
+    return StoreError(f"database {path}: {err}", hint=_HINTS.get(_code(err), ""))
 
 
 def _damaged(path: Path, how: str) -> DamagedStoreError:

@@ -12,8 +12,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,15 +43,27 @@ from propeller_fl.wire import (
     model_version,
 )
 
+_quoted: Final = json.encoder.encode_basestring_ascii
 _MAX_DETAIL_CHARS: Final = 1024
 _ROW_BYTES: Final = 4 * 1024 * 1024  # of an update, when nobody knows
 # An update of 10 KB takes three pages of SQLite's usual 4 KiB, each written by two calls and read
 # again by a checkpoint; of these three go on one. It takes a third of the time, or half for one of
 # 2.6 KB. A commit of one update alone writes more and takes as long, as it waits for the disk.
 _PAGE_BYTES: Final = 32 * 1024
+_CACHE_BYTES: Final = 16 * 1024 * 1024  # what a round of a thousand such has just written is read
+
+_REPORTS: Final = 256  # are read at once, in half of the time
 
 MAX_STOPPED: Final = 10_000
 """Ids that were stopped before they were a round's, and never will be."""
+
+
+class NewUpdate(NamedTuple):
+    """An accepted update that is to be kept; ``vector`` is float32, one-dimensional."""
+
+    facts: UpdateFacts
+    metrics: Mapping[str, float]
+    vector: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,20 +307,23 @@ class RoundStore:
 
     # --- updates
 
-    def keep_update(
-        self, update: UpdateFacts, metrics: Mapping[str, float], vector: Tensor, at_s: float
-    ) -> None:
-        """Add an accepted update; ``vector`` is float32, one-dimensional."""
-        self._db.execute(
+    def keep_updates(self, updates: Iterable[NewUpdate], at_s: float) -> None:
+        """Add accepted updates. Many at once cost half of what each costs by itself."""
+        self._db.execute_each(
             "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            update.round_id,
-            update.proplet_id,
-            update.sha256,
-            update.num_samples,
-            update.size_bytes,
-            json.dumps(dict(metrics)),
-            vector.astype("<f4", copy=False).tobytes(),
-            at_s,
+            [
+                (
+                    facts.round_id,
+                    facts.proplet_id,
+                    facts.sha256,
+                    facts.num_samples,
+                    facts.size_bytes,
+                    _as_json(metrics),
+                    np.ascontiguousarray(vector, "<f4").data,
+                    at_s,
+                )
+                for facts, metrics, vector in updates
+            ],
         )
 
     def updates(self, round_id: str) -> Iterator[KeptUpdate]:
@@ -331,11 +347,14 @@ class RoundStore:
 
     def reports(self, round_id: str) -> Iterator[tuple[Mapping[str, float], int]]:
         """Metrics and number of samples of the accepted updates, by proplet id."""
-        for metrics, samples in self._db.rows(
+        rows = self._db.rows(
             "SELECT metrics, num_samples FROM updates WHERE round_id = ? ORDER BY proplet_id",
             round_id,
-        ):
-            yield json.loads(str(metrics)), cast(int, samples)
+        )
+        while some := list(islice(rows, _REPORTS)):
+            texts = ",".join([str(metrics) for metrics, _ in some])
+            for metrics, (_, samples) in zip(json.loads(f"[{texts}]"), some, strict=True):
+                yield metrics, cast(int, samples)
 
     def record_refusal(
         self, round_id: str, proplet_id: str, reason: str, detail: str, at_s: float
@@ -475,9 +494,16 @@ class RoundStore:
             self._db.execute_each("DELETE FROM outbox WHERE id = ?", listed)
 
 
+def _as_json(metrics: Mapping[str, float]) -> str:
+    """As ``json.dumps`` has it, in a third of its time: there is one for each update."""
+    return f"{{{', '.join([f'{_quoted(name)}: {value!r}' for name, value in metrics.items()])}}}"
+
+
 def _open(database: Path | sqlite3.Connection | PostgresAddress, create: bool) -> Sql:
     if not isinstance(database, PostgresAddress):
-        return Database(database, SCHEMA, VERSION, MIGRATIONS, page_bytes=_PAGE_BYTES)
+        return Database(
+            database, SCHEMA, VERSION, MIGRATIONS, page_bytes=_PAGE_BYTES, cache_bytes=_CACHE_BYTES
+        )
     from propeller_fl.store._postgres import PostgresDatabase  # an extra, which few have
 
     return PostgresDatabase(database, SCHEMA, VERSION, MIGRATIONS, create=create)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from propeller_fl.errors import MessageError
 from propeller_fl.wire._codecs import Format, decode_document, encode_document
@@ -216,8 +216,7 @@ class AckStatus(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateAck:
+class UpdateAck(NamedTuple):
     """The update with this digest is durable, or refused and why."""
 
     round_id: str

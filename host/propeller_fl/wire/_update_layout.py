@@ -15,8 +15,7 @@ import math
 import struct
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -38,8 +37,7 @@ _TEXTS: Final = ("round_id", "proplet_id", "base_model_uri")
 _MEMBERS: Final = frozenset((*_TEXTS, "num_samples", "metrics", "update"))
 
 
-@dataclass(frozen=True, slots=True)
-class PlainUpdate:
+class PlainUpdate(NamedTuple):
     """An :class:`Update` of whole float32 tensors, these as one vector in the order of ``shapes``.
 
     Nobody may change ``shapes``: updates share them.
