@@ -17,6 +17,7 @@ from itertools import groupby
 from typing import Final
 
 from propeller_fl.config import CoordinatorConfig, LargeConfig
+from propeller_fl.coordinator._accepted import Accepted
 from propeller_fl.coordinator._aggregation import MadeModel, aggregate, completion
 from propeller_fl.coordinator._asides import read_aside
 from propeller_fl.coordinator._bases import Bases
@@ -28,7 +29,7 @@ from propeller_fl.coordinator._starts import Starts
 from propeller_fl.coordinator._voice import Voice, status_of
 from propeller_fl.errors import DamagedStoreError, LostLeadError, MessageError, StoreError
 from propeller_fl.link import Incoming
-from propeller_fl.observe import AggregationBegun, Fact, RoundEnded, UpdateAccepted
+from propeller_fl.observe import AggregationBegun, Fact, RoundEnded, UpdatesAccepted
 from propeller_fl.rounds import (
     Acknowledge,
     Aggregate,
@@ -46,13 +47,12 @@ from propeller_fl.rounds import (
     ShowStatus,
     Stopped,
     UpdateArrived,
-    UpdateFacts,
     UpdateOffered,
     UpdateUnreadable,
     resume,
     step,
 )
-from propeller_fl.store import NewUpdate, Owed, RoundStore
+from propeller_fl.store import Owed, RoundStore
 from propeller_fl.wire import (
     SENDER_PROPERTY,
     Manifest,
@@ -72,8 +72,6 @@ from propeller_fl.wire import (
 _log = logging.getLogger(__name__)
 
 _ENDED_KEPT: Final = 16  # ended rounds kept at hand for stragglers
-
-_MAX_TOLD_APART: Final = 100  # participants of a round whose updates have a line of the log each
 
 ENDED_SAID_AGAIN: Final = 32
 """Of how many of the newest rounds their end is said again to a broker that may have forgotten."""
@@ -109,8 +107,7 @@ class Engine:
         self._starts = Starts(config, store, self._voice, lambda: self._rounds.values(), large)
         self._large = LargeWork(config, store, self._voice)
         self._ended: OrderedDict[str, Round] = OrderedDict()  # the last few that have
-        self._kept: list[NewUpdate] = []  # accepted in this transaction, and not written yet
-        self._accepted: dict[str, int] = {}  # of this batch, in rounds that are not told apart
+        self._accepted = Accepted(store, self._voice)
         self._facts: list[Fact] = []  # durable, and not taken yet
         self._delivered: list[int] = []  # owed messages that the broker has
         self._to_say_again: tuple[str, ...] = ()  # ended rounds, the oldest first
@@ -159,7 +156,7 @@ class Engine:
             if not batch:
                 raise
             return self._handle_apart(batch, now_s)
-        self._log_batch()
+        self._accepted.log(self._rounds.get)
         return [*self._large.take_resumed(), *self._voice.take()]
 
     def aggregate_due(self, now_s: float) -> None:
@@ -218,7 +215,7 @@ class Engine:
                 work()
                 self._store.settle(self._delivered)
         except BaseException:
-            self._kept.clear()
+            self._accepted.forget()
             self._rounds, self._starts.waiting = rounds, waiting
             self._ask_what_to_say_again, self._to_say_again = again
             self._ended.clear()
@@ -232,7 +229,6 @@ class Engine:
         self._large.done()
 
     def _let_happen(self, batch: Sequence[Incoming], now_s: float) -> None:
-        self._accepted.clear()
         self._prune()  # first, so that the end of a round is durable before its record can go
         for is_update, group in groupby(batch, self._is_update):
             if is_update:
@@ -245,7 +241,7 @@ class Engine:
         self._say_again()
         for round_id in list(self._rounds):
             self._happen(round_id, ClockTicked(now_s), now_s)
-        self._write_kept(now_s)
+        self._accepted.write(now_s)
 
     def _on_others(self, messages: Iterable[Incoming], now_s: float) -> None:
         for incoming in messages:
@@ -424,12 +420,6 @@ class Engine:
         if now.phase.closed:
             self._end(now)
 
-    def _write_kept(self, now_s: float) -> None:
-        """Before anything reads what was accepted, and before the transaction ends."""
-        if self._kept:
-            self._store.keep_updates(self._kept, now_s)
-            self._kept.clear()
-
     def _find(self, round_id: str) -> Round | None:
         found = self._rounds.get(round_id) or self._ended.get(round_id)
         if found is None:
@@ -454,12 +444,11 @@ class Engine:
             case KeepUpdate(update):
                 if update.in_parts:
                     self._large.keep(update, now_s)
+                    self._voice.note(UpdatesAccepted(round_id, 1, update.size_bytes))
+                    self._accepted.count(round_, update)
                 else:
                     assert isinstance(read, ReadUpdate), "only a readable update is ever accepted"
-                    vector = read.vector(round_.opening.base_shapes)
-                    self._kept.append(NewUpdate(update, read.metrics, vector))
-                self._voice.note(UpdateAccepted(round_id, update.proplet_id, update.size_bytes))
-                self._log_accepted(round_, update)
+                    self._accepted.add(round_, update, read)
             case Acknowledge(proplet_id, sha256, reason, detail):
                 self._voice.answer_update(round_id, proplet_id, sha256, reason, detail)
             case ShowStatus():
@@ -481,35 +470,6 @@ class Engine:
             case Aggregate():
                 self._voice.note(AggregationBegun(round_id))  # once the updates are durable and
                 # acknowledged
-
-    def _log_accepted(self, round_: Round, update: UpdateFacts) -> None:
-        """In a large round a line for each costs more than what it tells: there, one a batch."""
-        start, level = round_.opening.start, logging.INFO
-        if len(start.participants) > _MAX_TOLD_APART:
-            self._accepted[start.round_id] = self._accepted.get(start.round_id, 0) + 1
-            level = logging.DEBUG
-        if _log.isEnabledFor(level):
-            _log.log(
-                level,
-                "update accepted: %d samples, %d of %d",
-                update.num_samples,
-                len(round_.accepted),
-                start.k_of_n,
-                extra={"round_id": start.round_id, "proplet_id": update.proplet_id},
-            )
-
-    def _log_batch(self) -> None:
-        for round_id, count in self._accepted.items():
-            round_ = self._rounds.get(round_id)
-            if round_ is not None:
-                _log.info(
-                    "updates accepted: %d more, %d of %d",
-                    count,
-                    len(round_.accepted),
-                    round_.opening.start.k_of_n,
-                    extra={"round_id": round_id},
-                )
-        self._accepted.clear()
 
     def _refuse_stray(self, round_id: str, event: Event) -> None:
         match event:
@@ -549,7 +509,7 @@ class Engine:
         self._end(transition.round)
 
     def _close(self, round_: Round, close: Close, made: MadeModel | None, now_s: float) -> None:
-        self._write_kept(now_s)
+        self._accepted.write(now_s)
         start = round_.opening.start
         if made is not None:
             sha256 = self._store.put_model(made.uri, made.body, start.round_id)

@@ -27,11 +27,11 @@ class RoundRefused:
 
 
 @dataclass(frozen=True, slots=True)
-class UpdateAccepted:
-    """An update counts. ``size_bytes`` as it travelled; of a large one, its file."""
+class UpdatesAccepted:
+    """So many updates count. ``size_bytes`` of all, as they travelled; of a large one, its file."""
 
     round_id: str
-    proplet_id: str
+    count: int
     size_bytes: int
 
 
@@ -99,7 +99,7 @@ class ModelStored:
 Fact = (
     RoundOpened
     | RoundRefused
-    | UpdateAccepted
+    | UpdatesAccepted
     | UpdateRefused
     | AggregationBegun
     | RoundEnded

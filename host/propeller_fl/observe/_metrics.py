@@ -35,8 +35,8 @@ from propeller_fl.observe._facts import (
     RoundRefused,
     TaskEnded,
     TaskSent,
-    UpdateAccepted,
     UpdateRefused,
+    UpdatesAccepted,
 )
 from propeller_fl.wire import Outcome, Reason
 
@@ -132,8 +132,8 @@ class Metrics:
         to = self._coordinator
         assert to is not None, "has_coordinator comes first"
         match fact:
-            case UpdateAccepted(size_bytes=size_bytes):
-                to.updates_accepted.inc()
+            case UpdatesAccepted(count=count, size_bytes=size_bytes):
+                to.updates_accepted.inc(count)
                 to.updates_accepted_bytes.inc(size_bytes)
             case UpdateRefused(reason=reason):
                 self._refuse("coordinator", reason)

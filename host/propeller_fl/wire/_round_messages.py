@@ -259,7 +259,7 @@ class Phase(StrEnum):
 
     @property
     def closed(self) -> bool:
-        return self in (Phase.REFUSED, Phase.COMPLETE, Phase.FAILED)
+        return self is not Phase.OPEN and self is not Phase.AGGREGATING
 
 
 @dataclass(frozen=True, slots=True)

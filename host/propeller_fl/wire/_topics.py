@@ -17,8 +17,7 @@ from propeller_fl.wire._reasons import Reason
 SENDER_PROPERTY: Final = "proplet_id"
 """The user property (MQTT 5) of a forwarded update that says whose topic it came on."""
 
-_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-_DOTS_ONLY: Final = re.compile(r"\.+")
+_ID: Final = re.compile(r"(?!\.+\Z)[A-Za-z0-9._-]{1,64}", re.ASCII)  # not dots alone
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MODEL: Final = re.compile(r"fl/models/global_model_v(0|[1-9][0-9]{0,17})", re.ASCII)
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*", re.ASCII)
@@ -26,7 +25,7 @@ _PREFIX: Final = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*", re.ASCII)
 
 def check_id(value: str, field: str) -> str:
     """Return ``value`` if it is an id; raise :class:`MessageError` naming ``field`` if not."""
-    if not _ID.fullmatch(value) or _DOTS_ONLY.fullmatch(value):
+    if not _ID.fullmatch(value):
         raise MessageError(
             Reason.BAD_ID,
             f"{field} is {value[:80]!r}, which is not an id",

@@ -15,6 +15,7 @@ import math
 import struct
 from collections import OrderedDict
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -96,50 +97,54 @@ def _agree(plain: PlainUpdate | None, update: Update) -> bool:
 
 
 class _Layout:
-    """``form`` takes a document apart into literals and gaps in turn, a literal at both ends.
+    """``form`` takes a document apart into literals, texts and numbers, and passes over arrays.
 
-    ``texts`` and ``count`` are the places of gaps; ``metrics`` and ``arrays`` the runs of theirs.
-    ``num_samples`` stands for a count that is part of a literal.
+    ``literals`` are its values that must be as they are, by their places among all. ``scan`` tells
+    what else there is, ``places`` where the gaps have their values.
     """
 
-    __slots__ = ("_form", "_last_texts", "_literals", "_scan", "trust")
+    __slots__ = (
+        "_arrays", "_count", "_form", "_last_texts", "_literals", "_literals_of", "_metrics",
+        "_scan", "_texts", "trust",
+    )  # fmt: skip
 
-    def __init__(self, form: struct.Struct, literals: tuple[bytes, ...], scan: _Scan) -> None:
+    def __init__(
+        self, form: struct.Struct, literals: Mapping[int, bytes], scan: _Scan, places: list[int]
+    ) -> None:
         self._form = form
-        self._literals = literals
+        self._literals = tuple(literals.values())
+        self._literals_of = itemgetter(*literals)  # two at least: at the beginning and the end
         self._scan = scan
+        self._texts = [(name, places[scan.texts[name]]) for name in _TEXTS]
+        self._count = None if scan.count is None else places[scan.count]
+        metrics = places[scan.metrics]
+        self._metrics = slice(metrics[0], metrics[-1] + 1, 2) if metrics else slice(0)
+        self._arrays = scan.gaps[scan.arrays]
         self._last_texts: dict[str, tuple[bytes, str]] = {}
         self.trust = 0
 
     def read(self, data: bytes) -> PlainUpdate | None:
         """The update in a document of this length."""
         parts = self._form.unpack(data)
-        if parts[::2] != self._literals:
+        if self._literals_of(parts) != self._literals:
             return None
-        gaps, scan = parts[1::2], self._scan
-        samples = scan.num_samples if scan.count is None else gaps[scan.count]
-        metrics = gaps[scan.metrics]
-        arrays = gaps[scan.arrays]
-        vector = np.frombuffer(arrays[0] if len(arrays) == 1 else b"".join(arrays), "<f4")
+        scan = self._scan
+        samples = scan.num_samples if self._count is None else parts[self._count]
+        metrics = parts[self._metrics]
         if not 1 <= samples <= MAX_SAMPLES or not all(map(math.isfinite, metrics)):
             return None
+        view = memoryview(data)
+        arrays = b"".join([view[start:stop] for start, stop, _ in self._arrays])
+        vector = np.frombuffer(arrays, "<f4")
         if not math.isfinite(np.vdot(vector, vector)):
             return None  # finite numbers may have a sum of squares that is not
         try:
-            texts = [self._text(name, gaps[place]) for name, place in scan.texts.items()]
+            round_id, proplet_id, uri = [self._text(name, parts[at]) for name, at in self._texts]
         except (UnicodeDecodeError, MessageError):
             return None
         self.trust = _MAX_TRUST
-        named = dict(zip(scan.texts, texts, strict=True))
-        return PlainUpdate(
-            named["round_id"],
-            named["proplet_id"],
-            named["base_model_uri"],
-            samples,
-            dict(zip(scan.metric_names, metrics, strict=True)),
-            scan.shapes,
-            vector,
-        )
+        named = dict(zip(scan.metric_names, metrics, strict=True))
+        return PlainUpdate(round_id, proplet_id, uri, samples, named, scan.shapes, vector)
 
     def _text(self, name: str, raw: bytes) -> str:
         """Most are as in the document before."""
@@ -169,7 +174,7 @@ class _Scan:
         self.shapes: Shapes = {}
         self._data = data
         self._at = 0
-        self._gaps: list[tuple[int, int, str]] = []
+        self.gaps: list[tuple[int, int, str]] = []
 
     def layout(self) -> _Layout | None:
         """``None`` for an unusual document."""
@@ -177,19 +182,21 @@ class _Scan:
             self._document()
         except (_Unusual, IndexError, UnicodeDecodeError):
             return None
-        data, end = self._data, 0
-        forms: list[str] = [">"]
-        literals: list[bytes] = []
-        for start, stop, form in self._gaps:
-            forms += f"{start - end}s", form
-            literals.append(data[end:start])
+        data, end, values = self._data, 0, 0
+        whole = ">"
+        literals: dict[int, bytes] = {}
+        places: list[int] = []
+        for start, stop, form in self.gaps:
+            literals[values] = data[end:start]
+            places.append(values + 1)
+            values += 1 if form.endswith("x") else 2  # an array makes no value
+            whole += f"{start - end}s{form}"
             end = stop
-        literals.append(data[end:])
-        if sum(map(len, literals)) > _MAX_LITERAL_BYTES:
+        literals[values] = data[end:]
+        if sum(map(len, literals.values())) > _MAX_LITERAL_BYTES:
             return None
         self._data = b""  # what is kept with the layout is not the document
-        whole = struct.Struct("".join([*forms, f"{len(literals[-1])}s"]))
-        return _Layout(whole, tuple(literals), self)
+        return _Layout(struct.Struct(f"{whole}{len(data) - end}s"), literals, self, places)
 
     def _document(self) -> None:
         found: set[str] = set()
@@ -199,7 +206,7 @@ class _Scan:
                 raise _Unusual
             found.add(name)
             if name in _TEXTS:
-                self.texts[name] = len(self._gaps)
+                self.texts[name] = len(self.gaps)
                 size_bytes = self._size(0x60)
                 if size_bytes > MAX_URI_CHARS:  # else as many bytes might be too many characters
                     raise _Unusual
@@ -221,11 +228,11 @@ class _Scan:
             self.num_samples = self._size(0)
         else:
             self._at += 1
-            self.count = len(self._gaps)
+            self.count = len(self.gaps)
             self._gap(struct.calcsize(f">{form}"), form)
 
     def _metrics(self) -> slice:
-        first = len(self._gaps)
+        first = len(self.gaps)
         for _ in range(self._map()):
             self.metric_names.append(self._key())
             form = _FLOATS.get(self._data[self._at])
@@ -233,10 +240,10 @@ class _Scan:
                 raise _Unusual
             self._at += 1
             self._gap(struct.calcsize(f">{form}"), form)
-        return slice(first, len(self._gaps))
+        return slice(first, len(self.gaps))
 
     def _arrays(self) -> slice:
-        first = len(self._gaps)
+        first = len(self.gaps)
         for _ in range(self._map()):
             name = self._key()
             if name in self.shapes:
@@ -250,14 +257,14 @@ class _Scan:
             self._at += len(_FLOAT32_LE)
             size_bytes = self._size(0x40)
             self.shapes[name] = shape if shape is not None else (size_bytes // 4,)
-            self._gap(size_bytes, "s")
-        return slice(first, len(self._gaps))
+            self._gap(size_bytes, "x")
+        return slice(first, len(self.gaps))
 
     def _gap(self, size_bytes: int, form: str) -> None:
         stop = self._at + size_bytes
-        if stop > len(self._data) or len(self._gaps) == _MAX_GAPS:
+        if stop > len(self._data) or len(self.gaps) == _MAX_GAPS:
             raise _Unusual
-        self._gaps.append((self._at, stop, f"{size_bytes}s" if form == "s" else form))
+        self.gaps.append((self._at, stop, f"{size_bytes}{form}" if form in "sx" else form))
         self._at = stop
 
     def _map(self) -> int:
