@@ -75,6 +75,17 @@ def secrets_of(deployment: Path) -> list[str]:
     return found
 
 
+def test_a_broker_grants_what_this_program_does_not_what_an_older_one_did(deployment: Path) -> None:
+    users = deployment / "access" / "nats-users.conf"
+    granted = users.read_bytes()
+    stops = b"fl.rounds.*.stop"
+    assert stops in granted
+    users.write_bytes(granted.replace(stops, b"fl.rounds.nobody.knew.of.stops"))
+    AccessDesk(deployment).broker_security()
+    assert users.read_bytes() == granted
+    assert stat.S_IMODE(users.stat().st_mode) == 0o600
+
+
 def test_what_init_makes_is_for_its_owner_alone(deployment: Path) -> None:
     for path in [deployment, *deployment.rglob("*")]:
         mode = stat.S_IMODE(path.stat().st_mode)

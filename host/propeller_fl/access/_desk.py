@@ -246,13 +246,18 @@ class AccessDesk:
         return context
 
     def broker_security(self) -> BrokerSecurity:
-        """For the embedded broker."""
+        """For the embedded broker. What an older program wrote of who may do what is brought up to
+        what this one grants."""
+        users = self._users_file
+        if not users.exists() or users.read_bytes() != _nats_users(self._book()):
+            with self._locked():
+                self._write_users(self._book())
         path = self.path_of(AccessRole.BROKER.value, AccessRole.BROKER)
         return BrokerSecurity(
             certificate=self.server_files[0],
             key=self.server_files[1],
             authority=self._directory / "authority.pem" if self.plan.client_certificates else None,
-            users=self._directory / "nats-users.conf",
+            users=users,
             own_login=Credential.load(path).address(BrokerAddress("127.0.0.1", self.plan.port)),
             routes=self._route_security() if self.plan.nodes else None,
         )
@@ -278,6 +283,10 @@ class AccessDesk:
     @property
     def _proplets(self) -> Path:
         return self._directory / "proplets"
+
+    @property
+    def _users_file(self) -> Path:
+        return self._directory / "nats-users.conf"
 
     @property
     def _mosquitto(self) -> Path:
@@ -336,9 +345,8 @@ class AccessDesk:
         write_private(self._data_dir / DEPLOYMENT_FILE, ("\n".join(lines) + "\n").encode())
 
     def _write_users(self, book: Book) -> None:
-        granted = [(identity, _grants(book.plan, identity)) for identity in book.identities]
         if book.plan.broker == "embedded":
-            write_private(self._directory / "nats-users.conf", nats_users(granted).encode())
+            write_private(self._users_file, _nats_users(book))
             return
         make_private(self._mosquitto)
         certificate, key = self.server_files
@@ -352,7 +360,9 @@ class AccessDesk:
             self._directory / "authority.pem",
             book.plan.client_certificates,
         )
-        users = [(one, grants) for one, grants in granted if one.role is not AccessRole.BROKER]
+        users = [
+            (one, grants) for one, grants in _granted(book) if one.role is not AccessRole.BROKER
+        ]
         for name, text in (
             ("mosquitto.conf", mosquitto_conf(place)),
             ("acl", mosquitto_acl(users)),
@@ -435,6 +445,14 @@ class AccessDesk:
 def _write_pair(directory: Path, name: str, pair: KeyPair) -> None:
     write_private(directory / f"{name}.key", pair.key_pem().encode())
     write_private(directory / f"{name}.pem", pair.certificate_pem().encode())
+
+
+def _nats_users(book: Book) -> bytes:
+    return nats_users(_granted(book)).encode()
+
+
+def _granted(book: Book) -> list[tuple[Identity, Grants]]:
+    return [(identity, _grants(book.plan, identity)) for identity in book.identities]
 
 
 def _grants(plan: Plan, identity: Identity) -> Grants:
