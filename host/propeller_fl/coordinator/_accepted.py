@@ -34,19 +34,21 @@ class Accepted:
         self.count(round_, facts)
 
     def count(self, round_: Round, facts: UpdateFacts) -> None:
-        """Only log it, as it is kept elsewhere. In a large round a line for each would cost more
-        than what it tells: there, :meth:`log` has one for all."""
-        start = round_.opening.start
+        """Only log it, as it is kept elsewhere. In a large round a line for each costs more than
+        what it tells: there, :meth:`log` has one for all."""
+        start, level = round_.opening.start, logging.INFO
         if len(start.participants) > _MAX_TOLD_APART:
             self._counts[start.round_id] = self._counts.get(start.round_id, 0) + 1
-            return
-        _log.info(
-            "update accepted: %d samples, %d of %d",
-            facts.num_samples,
-            len(round_.accepted),
-            start.k_of_n,
-            extra={"round_id": start.round_id, "proplet_id": facts.proplet_id},
-        )
+            level = logging.DEBUG
+        if _log.isEnabledFor(level):
+            _log.log(
+                level,
+                "update accepted: %d samples, %d of %d",
+                facts.num_samples,
+                len(round_.accepted),
+                start.k_of_n,
+                extra={"round_id": start.round_id, "proplet_id": facts.proplet_id},
+            )
 
     def write(self, now_s: float) -> None:
         """Make them part of the transaction."""
