@@ -20,11 +20,11 @@ from propeller_fl.config import CoordinatorConfig, LargeConfig
 from propeller_fl.coordinator._accepted import Accepted
 from propeller_fl.coordinator._aggregation import MadeModel, aggregate, completion
 from propeller_fl.coordinator._asides import read_aside
-from propeller_fl.coordinator._bases import Bases
 from propeller_fl.coordinator._large_engine import LargeWork, is_of_files
 from propeller_fl.coordinator._outgoing import Ack, Outgoing
 from propeller_fl.coordinator._pruning import Pruner
-from propeller_fl.coordinator._reading import ReadOffer, ReadUpdate, UnreadableUpdate, read_update
+from propeller_fl.coordinator._reader import Read, UpdateReader
+from propeller_fl.coordinator._reading import ReadOffer, ReadUpdate, UnreadableUpdate
 from propeller_fl.coordinator._starts import Starts
 from propeller_fl.coordinator._voice import Voice, status_of
 from propeller_fl.errors import DamagedStoreError, LostLeadError, MessageError, StoreError
@@ -54,19 +54,14 @@ from propeller_fl.rounds import (
 )
 from propeller_fl.store import Owed, RoundStore
 from propeller_fl.wire import (
-    SENDER_PROPERTY,
     Manifest,
     Mode,
     Model,
     Outcome,
     Phase,
     Reason,
-    Tensors,
     Topics,
-    Update,
-    UpdateLayouts,
     model_version,
-    shapes_of,
 )
 
 _log = logging.getLogger(__name__)
@@ -101,8 +96,7 @@ class Engine:
         self._store = store
         self._voice = Voice(topics)
         self._pruner = Pruner(topics, config.keep_rounds, store)
-        self._bases = Bases(store)
-        self._layouts = UpdateLayouts()
+        self._reader = UpdateReader(config, store, lambda round_id: self._rounds.get(round_id))
         self._rounds: dict[str, Round] = {}  # those that have not ended
         self._starts = Starts(config, store, self._voice, lambda: self._rounds.values(), large)
         self._large = LargeWork(config, store, self._voice)
@@ -219,7 +213,7 @@ class Engine:
             self._rounds, self._starts.waiting = rounds, waiting
             self._ask_what_to_say_again, self._to_say_again = again
             self._ended.clear()
-            self._bases.forget()
+            self._reader.forget_models()
             self._voice.forget()
             self._pruner.wake()
             self._large.undone()
@@ -327,7 +321,7 @@ class Engine:
             _log.warning("model on %s ignored: open rounds are about another one", uri)
             return
         self._store.put_model(uri, payload, None)
-        self._bases.forget()
+        self._reader.forget_models()
         self._pruner.wake()
 
     def _is_another_base(self, uri: str, payload: bytes) -> bool:
@@ -344,25 +338,12 @@ class Engine:
         return incoming.topic == self._topics.forwarded_updates
 
     def _on_updates(self, messages: Sequence[Incoming], now_s: float) -> None:
-        """All of them a step, then all of them the next: a processor that does one thing again and
-        again takes half of the time for it."""
-        digests = [hashlib.sha256(incoming.payload).hexdigest() for incoming in messages]
-        found = list(map(self._read, messages, digests))
-        for read, sha256 in zip(found, digests, strict=True):
+        for read, sha256 in self._reader.read(messages):
             self._on_update(read, sha256, now_s)
         for incoming in messages:
             self._voice.acknowledge_message(incoming)
 
-    def _read(self, incoming: Incoming, sha256: str) -> ReadUpdate | ReadOffer | UnreadableUpdate:
-        sender = incoming.properties.get(SENDER_PROPERTY, "")
-        max_bytes = self._config.max_update_bytes
-        return read_update(
-            incoming.payload, sha256, max_bytes, self._base_of, sender, self._layouts
-        )
-
-    def _on_update(
-        self, read: ReadUpdate | ReadOffer | UnreadableUpdate, sha256: str, now_s: float
-    ) -> None:
+    def _on_update(self, read: Read, sha256: str, now_s: float) -> None:
         match read:
             case ReadUpdate(facts):
                 self._happen(facts.round_id, UpdateArrived(facts), now_s, read)
@@ -372,25 +353,6 @@ class Engine:
                 _log.warning("update of nobody refused: %s: %s", reason, detail)
             case UnreadableUpdate(round_id, proplet_id, reason, detail):
                 self._happen(round_id, UpdateUnreadable(proplet_id, sha256, reason, detail), now_s)
-
-    def _base_of(self, update: Update) -> Tensors | None:
-        """The model that ``update`` was trained from, as the store has it, or ``None`` where the
-        rules refuse the update for its round, its base model or its shapes."""
-        round_ = self._rounds.get(update.round_id)
-        if (
-            round_ is None
-            or round_.opening.in_parts
-            or update.base_model_uri != round_.opening.start.model_uri
-            or update.shapes != round_.opening.base_shapes
-        ):
-            return None
-        base = self._bases.find(update.base_model_uri)
-        if base is None or shapes_of(base) != update.shapes:
-            raise MessageError(
-                Reason.STALE_BASE_MODEL,
-                f"{update.base_model_uri} has become another model since the round was opened",
-            )
-        return base
 
     # --- rounds
 
