@@ -50,7 +50,7 @@ _ROW_BYTES: Final = 4 * 1024 * 1024  # of an update, when nobody knows
 # again by a checkpoint; of these three go on one. It takes a third of the time, or half for one of
 # 2.6 KB. A commit of one update alone writes more and takes as long, as it waits for the disk.
 _PAGE_BYTES: Final = 32 * 1024
-_CACHE_BYTES: Final = 16 * 1024 * 1024  # what a round of a thousand such has just written is read
+_CACHE_BYTES: Final = 16 * 1024 * 1024  # a thousand such are read as soon as the last is written
 
 _REPORTS: Final = 256  # are read at once, in half of the time
 
@@ -496,7 +496,8 @@ class RoundStore:
 
 def _as_json(metrics: Mapping[str, float]) -> str:
     """As ``json.dumps`` has it, in a third of its time: there is one for each update."""
-    return f"{{{', '.join([f'{_quoted(name)}: {value!r}' for name, value in metrics.items()])}}}"
+    pairs = [f"{_quoted(name)}: {float(value)!r}" for name, value in metrics.items()]
+    return "{" + ", ".join(pairs) + "}"
 
 
 def _open(database: Path | sqlite3.Connection | PostgresAddress, create: bool) -> Sql:
