@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -70,6 +71,24 @@ def test_an_ended_round_is_no_longer_open_and_keeps_its_completion(place: Place)
         assert ended.phase is Phase.AGGREGATING
         assert store.completion("r-1") == complete
         assert [c for _, c in store.list_rounds(10)] == [complete]
+
+
+def test_what_was_written_goes_from_the_log_into_the_file_when_there_is_time(
+    tmp_path: Path,
+) -> None:
+    place = FilePlace(tmp_path / "rounds.db")
+    alone = tmp_path / "alone" / "rounds.db"  # without its log, in which commits are at first
+    alone.parent.mkdir()
+    vector = np.zeros(1_000_000, np.float32)
+    with place.open() as store:
+        with store.transaction():
+            store.open_round(Opening(START, 1.0, SHAPES))
+            store.keep_updates([NewUpdate(facts(name), {}, vector) for name in "ab"], 2.0)
+        shutil.copy(tmp_path / "rounds.db", alone)
+        assert FilePlace(alone).execute("SELECT count(*) FROM updates") == [(0,)]
+        store.tidy()
+        shutil.copy(tmp_path / "rounds.db", alone)
+    assert FilePlace(alone).execute("SELECT count(*) FROM updates") == [(2,)]
 
 
 def test_updates_come_by_proplet_whatever_the_order_they_came_in(place: Place) -> None:

@@ -145,12 +145,14 @@ class Coordinator:
                     self._engine.delivered(owed_id)
                 self._hear_of_files()
                 self._carry_out(self._engine.handle(batch, self._clock()))
-                batch = []
+                idle, batch = not batch, []
                 self._tell_watcher()
                 self._engine.aggregate_due(self._clock())
                 self._tell_watcher()
                 self._carry_out(self._engine.take_statuses(self._clock()))
                 self._outbox.deliver()
+                if idle and self._inbox.empty():
+                    self._store.tidy()
             except StoreError as err:
                 self._store_trouble.wait(err)
             else:

@@ -17,6 +17,7 @@ from propeller_fl.errors import DamagedStoreError, MessageError, PropellerError,
 _NO_MIGRATIONS: Final[Mapping[int, str]] = MappingProxyType({})
 _PAGE_BYTES: Final = 4096
 _CACHE_BYTES: Final = 2 * 1024 * 1024
+_LOG_BYTES: Final = 4 * 1024 * 1024
 _BUSY_S: Final = 2.0  # who holds the lock for longer is reported, and tried again by the caller
 _CHECKED_BYTES: Final = 64 * 1024 * 1024  # up to here all pages are looked at when it is opened
 _RESTORE: Final = "restore it from a backup, or move it away to start afresh"
@@ -34,7 +35,8 @@ class Database:
 
     ``source`` is a file, or a connection that the caller has opened with ``isolation_level=None``.
     ``page_bytes`` is for a file that is made; one that is there keeps its own. ``cache_bytes`` of
-    pages are kept in memory.
+    pages are kept in memory. A commit that finds ``log_bytes`` in the log moves them into the file,
+    and takes so much longer.
     """
 
     texts: Final = "(SELECT value FROM json_each(?))"
@@ -48,6 +50,7 @@ class Database:
         *,
         page_bytes: int = _PAGE_BYTES,
         cache_bytes: int = _CACHE_BYTES,
+        log_bytes: int = _LOG_BYTES,
     ) -> None:
         self.path = source if isinstance(source, Path) else _path_of(source)
         if isinstance(source, Path):
@@ -57,6 +60,8 @@ class Database:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
                 self.execute(f"PRAGMA {pragma}")
             self.execute(f"PRAGMA cache_size=-{cache_bytes // 1024}")
+            [page_bytes] = self.execute("PRAGMA page_size").fetchone()
+            self.execute(f"PRAGMA wal_autocheckpoint={log_bytes // page_bytes}")
             if self._version() != version:
                 self._prepare(schema, version, migrations)
         except BaseException:
@@ -119,6 +124,11 @@ class Database:
                 f"database {self.path} is damaged: a row cannot be read: {err}",
                 hint=_RESTORE,
             ) from err
+
+    def tidy(self) -> None:
+        """Move into the file what commits have left in its log. Nobody is waited for: what a reader
+        still needs is left to the next time."""
+        self.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def close(self) -> None:
         """Nothing may be called afterwards."""

@@ -189,6 +189,9 @@ class PostgresDatabase:
             self._undo()
             raise
 
+    def tidy(self) -> None:
+        """The server does so by itself."""
+
     def close(self) -> None:
         """Nothing may be called afterwards. Another may take the lead."""
         self._db.close()

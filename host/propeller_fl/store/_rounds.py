@@ -52,6 +52,11 @@ _ROW_BYTES: Final = 4 * 1024 * 1024  # of an update, when nobody knows
 _PAGE_BYTES: Final = 32 * 1024
 _CACHE_BYTES: Final = 16 * 1024 * 1024  # a thousand such are read as soon as the last is written
 
+# To move what the log holds into the file takes as long as it took to write it. That is done while
+# nothing waits (``tidy``), unless there is more than this.
+_LOG_BYTES: Final = 128 * 1024 * 1024
+_TIDY_BYTES: Final = 4 * 1024 * 1024
+
 _REPORTS: Final = 256  # are read at once, in half of the time
 
 MAX_STOPPED: Final = 10_000
@@ -127,6 +132,7 @@ class RoundStore:
     ) -> None:
         self._db = _open(database, create)
         self.files = UpdateFileRows(self._db)
+        self._untidy_bytes = 0
         self._stopped: int | None = None  # ids that were stopped before they were a round's
 
     def take_lead(self, holder: str, files_id: str = "") -> bool:
@@ -150,6 +156,12 @@ class RoundStore:
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing, durable when it ends."""
         return self._db.transaction()
+
+    def tidy(self) -> None:
+        """Where much was written, do now, while there is time, what a commit would do one day."""
+        if self._untidy_bytes >= _TIDY_BYTES:
+            self._db.tidy()
+            self._untidy_bytes = 0
 
     # --- rounds
 
@@ -309,22 +321,21 @@ class RoundStore:
 
     def keep_updates(self, updates: Iterable[NewUpdate], at_s: float) -> None:
         """Add accepted updates. Many at once cost half of what each costs by itself."""
-        self._db.execute_each(
-            "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    facts.round_id,
-                    facts.proplet_id,
-                    facts.sha256,
-                    facts.num_samples,
-                    facts.size_bytes,
-                    _as_json(metrics),
-                    np.ascontiguousarray(vector, "<f4").data,
-                    at_s,
-                )
-                for facts, metrics, vector in updates
-            ],
-        )
+        rows = [
+            (
+                facts.round_id,
+                facts.proplet_id,
+                facts.sha256,
+                facts.num_samples,
+                facts.size_bytes,
+                _as_json(metrics),
+                np.ascontiguousarray(vector, "<f4").data,
+                at_s,
+            )
+            for facts, metrics, vector in updates
+        ]
+        self._db.execute_each("INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._untidy_bytes += sum([vector.nbytes for *_, vector, _ in rows])
 
     def updates(self, round_id: str) -> Iterator[KeptUpdate]:
         """The accepted updates of a round by proplet id, one at a time in memory."""
@@ -503,7 +514,13 @@ def _as_json(metrics: Mapping[str, float]) -> str:
 def _open(database: Path | sqlite3.Connection | PostgresAddress, create: bool) -> Sql:
     if not isinstance(database, PostgresAddress):
         return Database(
-            database, SCHEMA, VERSION, MIGRATIONS, page_bytes=_PAGE_BYTES, cache_bytes=_CACHE_BYTES
+            database,
+            SCHEMA,
+            VERSION,
+            MIGRATIONS,
+            page_bytes=_PAGE_BYTES,
+            cache_bytes=_CACHE_BYTES,
+            log_bytes=_LOG_BYTES,
         )
     from propeller_fl.store._postgres import PostgresDatabase  # an extra, which few have
 

@@ -55,5 +55,8 @@ class Sql(Protocol):
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing: durable at the end, rolled back by any exception."""
 
+    def tidy(self) -> None:
+        """Do now, while there is time, what commits would have to do once."""
+
     def close(self) -> None:
         """Nothing may be called afterwards."""
