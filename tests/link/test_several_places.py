@@ -15,7 +15,17 @@ from propeller_fl.link import Incoming, Link, LinkLoop
 from ..support.brokers import RunningBroker, embedded_broker, free_port
 from ..support.wait import wait_until
 from .conftest import QUICK, Connect
-from .scripted import SUBACK, SUBSCRIBE, UNSUBSCRIBE, Packet, Peer, scripted_broker
+from .scripted import (
+    PUBACK,
+    PUBLISH,
+    SUBACK,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    Packet,
+    Peer,
+    ScriptedBroker,
+    scripted_broker,
+)
 
 PATIENCE_S = 60
 
@@ -103,6 +113,74 @@ def test_subscriptions_are_made_anew_once_the_session_has_moved(loop: LinkLoop) 
         assert filters_of(peer.receive(UNSUBSCRIBE)) == b"\0\1a"
         assert filters_of(agreed(peer)) == b"\0\1a\1"  # what is read at QoS 0 has no queue
         link.abort()
+
+
+def test_what_is_to_be_retained_is_sent_again_when_its_acknowledgement_was_late(
+    loop: LinkLoop,
+) -> None:
+    with scripted_broker() as broker:
+        link = publisher(loop, broker, others=True, kept_within_s=0)  # each is late
+        retained = link.publish("kept", b"1", retain=True)
+        passing = link.publish("passing", b"2")
+        peer = broker.accept()
+        peer.accept_session()
+        sent = [acknowledged(peer) for _ in range(11)]  # ten times, then the broker is believed
+        retained.wait(PATIENCE_S)
+        passing.wait(PATIENCE_S)
+        assert sorted(sent) == [("kept", b"1")] * 10 + [("passing", b"2")]
+        link.publish("after", b"3")
+        assert acknowledged(peer) == ("after", b"3")
+        link.abort()
+
+
+def test_it_is_not_sent_over_a_later_one(loop: LinkLoop) -> None:
+    with scripted_broker() as broker:
+        link = publisher(loop, broker, others=True, kept_within_s=0)
+        earlier = link.publish("kept", b"1", retain=True)
+        link.publish("kept", b"2", retain=True)
+        peer = broker.accept()
+        peer.accept_session()
+        packets = [peer.receive(PUBLISH) for _ in range(2)]
+        assert [packet.publish[2] for packet in packets] == [b"1", b"2"]
+        peer.send(PUBACK, packets[0].publish[1].to_bytes(2, "big"))
+        earlier.wait(PATIENCE_S)
+        peer.send(PUBACK, packets[1].publish[1].to_bytes(2, "big"))
+        assert acknowledged(peer) == ("kept", b"2")
+        link.abort()
+
+
+@pytest.mark.parametrize(("others", "kept_within_s"), [(True, 60.0), (False, 0.0)])
+def test_it_is_sent_once_where_that_was_quick_or_the_broker_is_alone(
+    loop: LinkLoop, others: bool, kept_within_s: float
+) -> None:
+    with scripted_broker() as broker:
+        link = publisher(loop, broker, others=others, kept_within_s=kept_within_s)
+        retained = link.publish("kept", b"1", retain=True)
+        peer = broker.accept()
+        peer.accept_session()
+        assert acknowledged(peer) == ("kept", b"1")
+        retained.wait(PATIENCE_S)
+        link.publish("after", b"2")
+        assert acknowledged(peer) == ("after", b"2")
+        link.abort()
+
+
+def publisher(
+    loop: LinkLoop, broker: ScriptedBroker, *, others: bool, kept_within_s: float
+) -> Link:
+    """A link that is at this broker; with ``others`` it has been told of one more place."""
+    address = replace(broker.address, others=(("127.0.0.1", 1),) if others else ())
+    at_home = next(name for name in "abcdef" if address.home_of(name) == 0)
+    link = Link(loop, address, at_home, backoff=QUICK, kept_within_s=kept_within_s)
+    link.start()
+    return link
+
+
+def acknowledged(peer: Peer) -> tuple[str, bytes]:
+    """Topic and payload of a PUBLISH, which is answered."""
+    topic, packet_id, payload = peer.receive(PUBLISH).publish
+    peer.send(PUBACK, packet_id.to_bytes(2, "big"))
+    return topic, payload
 
 
 def agreed(peer: Peer) -> Packet:

@@ -9,7 +9,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 import paho.mqtt.client as paho
@@ -21,6 +20,7 @@ from ._connection import Connection, Refusal
 from ._delivery import Delivery
 from ._loop import LinkLoop, Timer
 from ._options import Backoff, LinkLimits, Will
+from ._outgoing import KEPT_WITHIN_S, Outgoing
 from ._subscriptions import Handler, Subscriptions
 from ._topics import check_topic
 
@@ -35,15 +35,6 @@ _STABLE_S = 5.0  # a session that lasted this long resets the backoff
 _PATIENCE_S = 10.0  # with a broker that does not answer SUBSCRIBE: others wait to be opened
 _ANEW_S = 20.0  # at least; until then what waited for the session has come
 _GOODBYE_S = 1.0  # for the goodbye itself, once the queue is empty or time is up
-
-
-@dataclass(frozen=True, slots=True)
-class _Outgoing:
-    topic: str
-    payload: bytes
-    retain: bool
-    delivery: Delivery
-    properties: Mapping[str, str] = field(default_factory=dict)
 
 
 class _State(enum.Enum):
@@ -71,6 +62,10 @@ class Link:
     subscriptions anew ``anew_after_s`` to twice that later: by reports on nats-server (its issues
     6989 and 7664) one can be without messages for ever once its node has died, whoever connects.
 
+    There too a message to be retained is sent again, until a later one has its topic, when its
+    acknowledgement took ``kept_within_s`` or more: nats-server gives one after 5 s for what nobody
+    retained, as while the nodes elect. Such a delivery is done once an acknowledgement was quick.
+
     With ``mqtt5`` it asks for MQTT 5, and speaks 3.1.1 with a broker that refuses that.
 
     Assign before ``start``; each is called on the loop's thread:
@@ -93,6 +88,7 @@ class Link:
         limits: LinkLimits = _LIMITS,
         mqtt5: bool = False,
         anew_after_s: float = _ANEW_S,
+        kept_within_s: float = KEPT_WITHIN_S,
     ) -> None:
         if not client_id:
             raise ConfigError("an MQTT session needs a client id")
@@ -108,6 +104,7 @@ class Link:
         self._limits = limits
         self._anew_after_s = anew_after_s
         self._anew: Timer | None = None
+        self._kept_within_s = kept_within_s
         self._connection = Connection(
             loop,
             address,
@@ -126,11 +123,11 @@ class Link:
         self._state = _State.NEW
         self._up = False
         self._last_error: LinkError | None = None
-        self._queue: deque[_Outgoing] = deque()
+        self._queue: deque[Outgoing] = deque()
         self._queued = 0
         self._queued_bytes = 0
         self._feed_due = False
-        self._inflight: dict[int, _Outgoing] = {}  # by packet id
+        self._inflight: dict[int, Outgoing] = {}  # by packet id
         self._finishing = False
         self._failures = 0
         self._said: set[str] = set()  # errors of this outage, not worth a warning twice
@@ -212,7 +209,7 @@ class Link:
         size_bytes = len(payload)
         self._refuse_too_large(topic, payload)
         delivery = Delivery(f"publish on {topic!r}")
-        item = _Outgoing(topic, payload, retain, delivery, properties or {})
+        item = Outgoing(topic, payload, retain, delivery, properties or {})
         with self._condition:
             self._refuse_if_closed()
             if (
@@ -322,7 +319,8 @@ class Link:
         item = self._inflight.pop(packet_id, None)
         if item is None:
             return  # its link-side end came first, when closing
-        self._settle(item, None)
+        if not self._sent_again(item):
+            self._settle(item, None)
         self._feed_soon()
         if self._state is _State.CLOSING and not self._queued:
             self._loop.call_soon(self._say_goodbye)
@@ -380,10 +378,27 @@ class Link:
             )
             if packet_id is None:
                 return  # an acknowledgement will free one and call again
+            item.sent()
             self._inflight[packet_id] = item
             self._queue.popleft()
 
-    def _settle(self, item: _Outgoing, error: LinkError | None) -> None:
+    def _sent_again(self, item: Outgoing) -> bool:
+        """Whether an acknowledged message is on its way once more."""
+        if self._connection.places == 1 or not item.may_be_forgotten(self._kept_within_s):
+            return False
+        with self._condition:
+            others = [*self._inflight.values(), *self._queue]
+            if any(other.retain and other.topic == item.topic for other in others):
+                return False
+            self._queue.appendleft(item)
+        _log.info(
+            "%r was acknowledged late, and may not be retained: it is sent again",
+            item.topic,
+            extra={"client_id": self._client_id},
+        )
+        return True
+
+    def _settle(self, item: Outgoing, error: LinkError | None) -> None:
         with self._condition:
             self._queued -= 1
             self._queued_bytes -= len(item.payload)
