@@ -34,12 +34,20 @@ VICTIMS = ("coordinator", LATE, "manager")
 @pytest.mark.timeout(900)
 def test_sessions_outlive_a_node(tmp_path: Path) -> None:
     with cluster(tmp_path / "farm", [LATE]) as three, LinkLoop() as loop:
-        victim, elsewhere = NAMES[:2]
+        victim, *left = NAMES
         leave_behind(loop, three, victim, topic="test/kept")
         three.kill(victim)
-        find_again(loop, three, elsewhere, topic="test/kept")
+        find_again(loop, three, left[0], topic="test/kept")
+        retain(loop, three, "test/meanwhile")
+        for node in left:
+            takes_up(loop, three, node, "test/meanwhile")
         three.start(victim)
         find_again(loop, three, victim, topic="test/kept")
+        takes_up(loop, three, victim, "test/meanwhile")
+        assert len(three.forget_feeds(victim)) >= len(NAMES)  # as JetStream does after a while
+        retain(loop, three, "test/after")
+        for node in NAMES:
+            takes_up(loop, three, node, "test/after")
         thrown_out(three)
 
 
@@ -123,9 +131,26 @@ def leave_behind(loop: LinkLoop, three: Cluster, node: str, topic: str) -> None:
     link.close()
 
 
-def find_again(loop: LinkLoop, three: Cluster, node: str, topic: str) -> None:
-    """Both, at another node."""
-    present: SimpleQueue[bool] = SimpleQueue()
+def retain(loop: LinkLoop, three: Cluster, topic: str) -> None:
+    """A message, at whichever node."""
+    link = Link(loop, three.keeper, "keeper", clean_session=True)
+    link.start()
+    link.publish(topic, b"kept", retain=True).wait(PATIENCE_S)
+    link.close()
+
+
+def takes_up(loop: LinkLoop, three: Cluster, node: str, topic: str) -> None:
+    """That node has what is retained, for whoever comes."""
+    link = Link(loop, three.at(node), f"visitor-of-{node}", clean_session=True)
+    link.start()
+    wait_until(
+        lambda: had(link, topic), PATIENCE_S, f"what is retained on {topic} is had at {node}"
+    )
+    link.close()
+
+
+def had(link: Link, topic: str, within_s: float = 5) -> bool:
+    """What is retained can be missed, and is then asked for again."""
     retained: SimpleQueue[bytes] = SimpleQueue()
 
     def hear(incoming: Incoming) -> None:
@@ -133,17 +158,21 @@ def find_again(loop: LinkLoop, three: Cluster, node: str, topic: str) -> None:
             retained.put(incoming.payload)
         incoming.ack()
 
+    link.subscribe(topic, hear)
+    try:
+        return retained.get(timeout=within_s) == b"kept"
+    except Empty:
+        return False
+
+
+def find_again(loop: LinkLoop, three: Cluster, node: str, topic: str) -> None:
+    """Both, at another node."""
+    present: SimpleQueue[bool] = SimpleQueue()
     link = Link(loop, three.at(node), "wanderer")
     link.on_up = present.put
     link.start()
     assert present.get(timeout=PATIENCE_S)
-
-    def came() -> bool:  # what is retained can be missed, and is then asked for again
-        link.subscribe(topic, hear)
-        try:
-            return retained.get(timeout=5) == b"kept"
-        except Empty:
-            return False
-
-    wait_until(came, PATIENCE_S, f"what was retained at the dead node is had at {node}")
+    wait_until(
+        lambda: had(link, topic), PATIENCE_S, f"what the dead node retained is had at {node}"
+    )
     link.close()

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from propeller_fl.access import AccessDesk, AccessRole, Credential, NodePlace, Plan
 from propeller_fl.link import BrokerAddress
@@ -70,6 +71,34 @@ class Cluster:
         os.kill(int((state / "broker.pid").read_text()), signal.SIGKILL)
         assert self._nodes[name].wait_end() != 0
 
+    def forget_feeds(self, name: str) -> list[str]:
+        """Take away what brings retained messages to whichever nodes, by the node's own protocol;
+        returns the consumers' names."""
+        stream = "$MQTT_rmsgs"
+        found: list[str] = self._ask(name, f"$JS.API.CONSUMER.NAMES.{stream}")["consumers"]
+        for consumer in found:
+            self._ask(name, f"$JS.API.CONSUMER.DELETE.{stream}.{consumer}")
+        return found
+
+    def _ask(self, name: str, subject: str) -> dict[str, Any]:
+        """A request to JetStream, and its answer."""
+        port = int(self._configured(name, r'^"port": ([0-9]+)'))
+        login = {"user": self.keeper.username, "pass": self.keeper.password, "verbose": False}
+        with socket.create_connection(("127.0.0.1", port), _PATIENCE_S) as sock:
+            said = f"CONNECT {json.dumps(login)}", "SUB answer 1", f"PUB {subject} answer 0", "", ""
+            sock.sendall("\r\n".join(said).encode())
+            with sock.makefile("rb") as lines:
+                answer = next(line for line in lines if line.startswith(b"MSG "))
+                found: dict[str, Any] = json.loads(lines.read(int(answer.split()[-1])))
+        assert "error" not in found, found
+        return found
+
+    def _configured(self, name: str, what: str) -> str:
+        config = (self.desk.node_directory(name) / "broker" / "broker.conf").read_text()
+        found = re.search(what, config, re.MULTILINE)
+        assert found is not None
+        return found[1]
+
     def stop(self) -> None:
         for node in self._nodes.values():
             node.stop(signal.SIGKILL)  # an orderly end hands its streams over, one by one
@@ -83,11 +112,9 @@ class Cluster:
         return wait_until(find, _PATIENCE_S, f"{client} has a session")
 
     def _has(self, name: str, client: str) -> bool:
-        config = (self.desk.node_directory(name) / "broker" / "broker.conf").read_text()
-        place = re.search(r'"http": "([^"]+)"', config)
-        assert place is not None
+        place = self._configured(name, r'"http": "([^"]+)"')
         with contextlib.suppress(OSError):
-            with urllib.request.urlopen(f"http://{place[1]}/connz?limit=1000", timeout=10) as said:
+            with urllib.request.urlopen(f"http://{place}/connz?limit=1000", timeout=10) as said:
                 sessions = json.loads(said.read())["connections"]
             return any(one.get("mqtt_client", "").startswith(client) for one in sessions)
         return False

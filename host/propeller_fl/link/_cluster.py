@@ -27,6 +27,7 @@ _TLS_HANDSHAKE_S = 15  # on a busy machine
 _LOGIN_S = 15
 _POLL_S = 0.2
 _SAY_EVERY = 150  # polls
+_KEEP_EVERY_S = 5.0
 ROUTE_PORT = 6222
 
 
@@ -111,12 +112,14 @@ class ClusterNode:
 
 
 class Settling(threading.Thread):
-    """Calls ``settle`` until it agrees, which it does once enough of the nodes are there."""
+    """Calls ``settle`` until it agrees, which it does once enough of the nodes are there; and from
+    then on ``keep`` from time to time, until it is stopped."""
 
-    def __init__(self, name: str, settle: Callable[[], bool]) -> None:
+    def __init__(self, name: str, settle: Callable[[], bool], keep: Callable[[], object]) -> None:
         super().__init__(name="broker-settling", daemon=True)
         self._node = name
         self._settle = settle
+        self._keep = keep
         self._stopping = threading.Event()
         self.settled = False
 
@@ -125,6 +128,11 @@ class Settling(threading.Thread):
         self._stopping.set()
 
     def run(self) -> None:
+        self._join()
+        while not self._stopping.wait(_KEEP_EVERY_S):
+            self._keep()
+
+    def _join(self) -> None:
         tries = 0
         while not self._stopping.is_set():
             try:

@@ -24,7 +24,8 @@ from ._asking import READY_ID, listens, opens_session
 from ._broker_process import Child, find_binary
 from ._broker_reload import PID_FILE
 from ._cluster import ClusterNode, RouteSecurity, Settling, has_joined
-from ._jetstream import bound_queue
+from ._jetstream import Login, bound_queue
+from ._retained import RetainedFeed
 from ._storage_watch import StorageWatch
 
 _log = logging.getLogger(__name__)
@@ -216,29 +217,31 @@ class EmbeddedBroker:
             self._bound_queue(deadline_s)
         else:
             self._stop_settling()
-            self._settling = Settling(self._node.name, self._settle)
+            self._settling = self._settle_in(self._node.name)
             self._settling.start()
         child.expect_to_live()
 
-    def _bound_queue(self, deadline_s: float) -> None:
+    @property
+    def _login(self) -> Login:
         login = self._own_login
-        bound_queue(
-            self._own_port,
-            self._settings.max_store_bytes // 2,
-            deadline_s,
-            (login.username, login.password),
-        )
+        return login.username, login.password
 
-    def _settle(self) -> bool:
+    def _bound_queue(self, deadline_s: float) -> None:
+        bound_queue(self._own_port, self._settings.max_store_bytes // 2, deadline_s, self._login)
+
+    def _settle_in(self, node: str) -> Settling:
         """What can be done with the others alone."""
-        assert self._node is not None
-        client_id = f"{READY_ID}-{self._node.name}"
-        if not has_joined(self._health_port):  # a session would be waited for in vain, for seconds
-            return False
-        if not opens_session(self._own_login, client_id, _QUORUM_S):
-            return False
-        self._bound_queue(time.monotonic() + _START_S)
-        return has_joined(self._health_port)  # also what the first session made
+        feed = RetainedFeed(node, self._own_port, self._health_port, self._login)
+
+        def settle() -> bool:
+            if not has_joined(self._health_port):  # a session would be waited for in vain
+                return False
+            if not opens_session(self._own_login, f"{READY_ID}-{node}", _QUORUM_S):
+                return False
+            self._bound_queue(time.monotonic() + _START_S)
+            return feed.keep() and has_joined(self._health_port)  # also what a session made
+
+        return Settling(node, settle, feed.keep)
 
     def _stop_settling(self) -> None:
         if self._settling is not None:
