@@ -1,7 +1,7 @@
 """A cluster of three nodes: what outlives one of them, and whether it is one of three again.
 
-`make test` kills one beside sessions. `make faults` kills three in the middle of rounds, one after
-the other: had the first not come back as a whole node, there would be no majority left.
+`make test` kills one beside sessions. `make faults` kills six, and three in the middle of rounds,
+one after the other: had the first not come back as a whole node, there would be no majority left.
 """
 
 from __future__ import annotations
@@ -28,23 +28,17 @@ from tests.support.wait import wait_until
 PATIENCE_S = 200
 LATE = "proplet-2"  # has a process of its own
 VICTIMS = ("coordinator", LATE, "manager")
-"""Whose nodes die."""
+"""Whose nodes die in the middle of rounds."""
+DYING = 2 * NAMES if FULL else NAMES[:1]
+"""Those that die beside sessions."""
 
 
 @pytest.mark.timeout(900)
 def test_sessions_outlive_a_node(tmp_path: Path) -> None:
     with cluster(tmp_path / "farm", [LATE]) as three, LinkLoop() as loop:
-        victim, *left = NAMES
-        leave_behind(loop, three, victim, topic="test/kept")
-        three.kill(victim)
-        find_again(loop, three, left[0], topic="test/kept")
-        retain(loop, three, "test/meanwhile")
-        for node in left:
-            takes_up(loop, three, node, "test/meanwhile")
-        three.start(victim)
-        find_again(loop, three, victim, topic="test/kept")
-        takes_up(loop, three, victim, "test/meanwhile")
-        assert len(three.forget_feeds(victim)) >= len(NAMES)  # as JetStream does after a while
+        for number, victim in enumerate(DYING):
+            outlives(loop, three, victim, f"test/{number}")
+        assert len(three.forget_feeds(NAMES[0])) >= len(NAMES)  # as JetStream does after a while
         retain(loop, three, "test/after")
         for node in NAMES:
             takes_up(loop, three, node, "test/after")
@@ -66,6 +60,20 @@ def test_rounds_outlive_any_node(tmp_path: Path) -> None:
             play(rounds, three, processes, victim)
             three.start(victim)
         rounds.judge()
+
+
+def outlives(loop: LinkLoop, three: Cluster, victim: str, topic: str) -> None:
+    """What the node knew is had at the others, and what they are told meanwhile at each of them."""
+    left = [name for name in NAMES if name != victim]
+    leave_behind(loop, three, victim, f"{topic}/kept")
+    three.kill(victim)
+    find_again(loop, three, left[0], f"{topic}/kept")
+    retain(loop, three, f"{topic}/meanwhile")
+    for node in left:
+        takes_up(loop, three, node, f"{topic}/meanwhile")
+    three.start(victim)
+    find_again(loop, three, victim, f"{topic}/kept")
+    takes_up(loop, three, victim, f"{topic}/meanwhile")
 
 
 def rounds_of(farm: Path, peer: Peer) -> Rounds:
