@@ -43,10 +43,11 @@ def command(directory: Path, port: int, *arguments: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def up(directory: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def up(directory: Path, port: int, *settings: str) -> Iterator[subprocess.Popen[bytes]]:
     log = directory / "up.log"
+    options = [word for setting in settings for word in ("--set", setting)]
     with log.open("ab") as out:
-        process = subprocess.Popen(command(directory, port, "up"), stdout=out, stderr=out)
+        process = subprocess.Popen(command(directory, port, *options, "up"), stdout=out, stderr=out)
     try:
         wait_until(
             lambda: process.poll() is not None or "ready: proplet-1" in log.read_text(),
@@ -128,7 +129,8 @@ def test_a_round_that_never_ends_is_stopped(tmp_path: Path, port: int) -> None:
     image.write_bytes(wasmtime.wat2wasm(LOOP))
     changes = {"task_wasm_image": str(image), "participants": ["proplet-1"], "k_of_n": 1}
     message = json.loads(SEED) | changes | {"timeout_s": 86_400}
-    with up(tmp_path, port), peer_at(BrokerAddress("127.0.0.1", port)) as peer:
+    one_worker = up(tmp_path, port, "proplet.workers=1", "proplet.wall_time_s=600")
+    with one_worker, peer_at(BrokerAddress("127.0.0.1", port)) as peer:
         peer.subscribe("fl/rounds/+/launch", "fl/rounds/+/complete", "control/proplet/results")
         peer.publish("fl/rounds/start", message)
         launch = "fl/rounds/r-0001/launch"

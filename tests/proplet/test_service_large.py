@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,14 @@ import pytest
 from propeller_fl.config import LargeConfig, ModelServerConfig
 from propeller_fl.link import Link, LinkLoop
 from propeller_fl.model_server import ModelServer
+from propeller_fl.proplet import PropletHost
 from propeller_fl.store import ModelsDir, write_large
 from propeller_fl.wire import Model, TaskResult, Topics
 
 from ..support.brokers import RunningBroker, embedded_broker, free_port
 from ..support.wait import wait_until
-from .conftest import HostMaker
-from .modules import read_file
+from .conftest import CONFIG, HostMaker
+from .modules import ENDLESS, read_file
 from .other_side import OtherSide
 
 TOPICS = Topics()
@@ -145,3 +147,20 @@ def test_a_task_that_is_stopped_while_its_model_comes(
         assert "stopped" in result_of(other, f"stuck-{number}").error
     run(other, read_file("model"))
     assert result_of(other, "t-1").results == head_of(source.path)
+
+
+def test_a_round_that_ends_frees_its_worker(
+    other: OtherSide, source: Source, broker: RunningBroker, tmp_path: Path
+) -> None:
+    updates = tmp_path / "updates"
+    config = replace(CONFIG, workers=1, wall_time_s=300.0, fuel=1 << 50)
+    with PropletHost(broker.address, TOPICS, config, updates_dir=updates) as proplets:
+        proplets.wait_connected(60)
+        other.give(other.task(other.publish_image(ENDLESS)))
+        wait_until(lambda: list(updates.rglob("*.output")), 60, "the module has where to write to")
+        other.close_round()
+
+        assert "closed (complete) before the module had run" in result_of(other, "t-1").error
+        run(other, read_file("model"), "t-2")
+        assert result_of(other, "t-2").results == head_of(source.path)
+        assert list(updates.rglob("*.output")) == []

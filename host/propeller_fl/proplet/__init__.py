@@ -15,18 +15,15 @@ from propeller_fl.proplet._contract import (
 from propeller_fl.proplet._data import DataSource, data_source
 from propeller_fl.proplet._deadline import wall_clock
 from propeller_fl.proplet._files import MAPPED_FROM_BYTES, SteadyPath
-from propeller_fl.proplet._generic import GenericRuns, Stop, is_generic
+from propeller_fl.proplet._generic import GenericRuns, is_generic
 from propeller_fl.proplet._host import PropletHost, Seat
+from propeller_fl.proplet._lanes import CompiledModule
+from propeller_fl.proplet._limits import Limits
 from propeller_fl.proplet._registry import Assembly
 from propeller_fl.proplet._runs import RunsTasks
-from propeller_fl.proplet._runtime import (
-    CompiledModule,
-    Invocation,
-    Limits,
-    RunResult,
-    WasmtimeRuntime,
-)
+from propeller_fl.proplet._runtime import Invocation, RunResult, WasmtimeRuntime
 from propeller_fl.proplet._service import Proplet, last_will
+from propeller_fl.proplet._stop import Stop
 from propeller_fl.proplet._task import DONE_KEPT, MAX_LIVE, MAX_WAIT_S, Tasks
 from propeller_fl.proplet._update import Output, prepare_update
 from propeller_fl.proplet._workers import Workers

@@ -1,4 +1,4 @@
-"""Advances an engine's epoch while something runs, which is how a run's wall time ends."""
+"""Ends runs whose wall time is over."""
 
 from __future__ import annotations
 
@@ -8,82 +8,76 @@ import threading
 import time
 from collections.abc import Iterator
 
-import wasmtime
-
 from propeller_fl.errors import RequestError
-
-TICK_S = 0.05
-_CLOSING_TICKS = 10_000  # at a time; an epoch is a 64-bit counter
+from propeller_fl.proplet._stop import Stop
 
 
-class EpochClock:
-    """One thread an engine, started with the first run and asleep while there is none."""
+class RunClock:
+    """One thread for all runs, started with the first one that has a time limit.
 
-    def __init__(self, engine: wasmtime.Engine) -> None:
-        self._engine = engine
+    It sleeps until the earliest end that it knows of, also when that run is over long before:
+    runs that come and go, as they do all the time, do not wake it.
+    """
+
+    def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._runs = 0
+        self._ends_s: dict[Stop, float] = {}  # of the runs under way, by time.monotonic
+        self._wakes_s = math.inf
         self._closed = False
         self._thread: threading.Thread | None = None
-
-    @staticmethod
-    def ticks(duration_s: float) -> int:
-        """The epochs after which ``duration_s`` has surely passed; at most two ticks longer."""
-        return math.ceil(duration_s / TICK_S) + 1
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Keep the epoch advancing for the length of a ``with`` block.
-
-        Raises ``RequestError`` after :meth:`close`.
-        """
-        with self._changed:
-            if self._closed:
-                raise RequestError("this Wasm runtime has been closed")
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._tick, name="wasm-epoch", daemon=True)
-                self._thread.start()
-            self._runs += 1
-            self._changed.notify_all()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._runs -= 1
-                self._changed.notify_all()
 
     @property
     def closed(self) -> bool:
         """Whether :meth:`close` has been called."""
         return self._closed
 
+    @contextlib.contextmanager
+    def running(self, stop: Stop) -> Iterator[None]:
+        """A run is under way for the length of a ``with`` block.
+
+        Raises ``RequestError`` after :meth:`close`.
+        """
+        with self._changed:
+            if self._closed:
+                raise RequestError("this Wasm runtime has been closed")
+            self._ends_s[stop] = math.inf
+        try:
+            yield
+        finally:
+            with self._changed:
+                del self._ends_s[stop]
+                if self._closed:
+                    self._changed.notify_all()
+
+    def limit(self, stop: Stop, duration_s: float) -> None:
+        """Let a run that is under way expire after ``duration_s``."""
+        with self._changed:
+            end_s = self._ends_s[stop] = time.monotonic() + duration_s
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="wasm-clock", daemon=True)
+                self._thread.start()
+            elif end_s < self._wakes_s:
+                self._changed.notify_all()
+
     def close(self) -> None:
-        """Refuse new runs, let the time of those under way run out at once, end the thread."""
+        """Refuse new runs, stop those under way and wait for their end."""
         with self._changed:
             self._closed = True
+            for stop in self._ends_s:
+                stop.now()
             self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._ends_s)
             thread = self._thread
         if thread is not None:
             thread.join()
 
-    def _tick(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._runs or self._closed)
-                if not self._runs:
-                    return
-            # By the time that has passed, not by the number of wake-ups: on a busy host a wake-up
-            # is late, and many late ones would add up beyond a deadline.
-            began, ticks = time.monotonic(), 0
-            while self._runs and not self._closed:
-                time.sleep(TICK_S)
-                due = int((time.monotonic() - began) / TICK_S)
-                self._advance(due - ticks)
-                ticks = due
-            while self._runs:
-                self._advance(_CLOSING_TICKS)
-                time.sleep(0.001)  # gives a run that was stopped the time to leave
-
-    def _advance(self, ticks: int) -> None:
-        for _ in range(ticks):
-            self._engine.increment_epoch()
+    def _watch(self) -> None:
+        with self._changed:
+            while not self._closed:
+                now_s = time.monotonic()
+                for stop, end_s in self._ends_s.items():
+                    if end_s <= now_s:
+                        self._ends_s[stop] = math.inf
+                        stop.expire()
+                self._wakes_s = min(self._ends_s.values(), default=math.inf)
+                self._changed.wait(min(self._wakes_s - now_s, threading.TIMEOUT_MAX))

@@ -24,6 +24,8 @@ _FEATURES_OFF = (
     "wasm_wide_arithmetic",
 )
 _LIMITS_ON = ("consume_fuel", "epoch_interruption")
+# It takes a file descriptor for each module of each engine, to save 0.02 ms of an instance.
+_COSTLY_OFF = ("memory_init_cow",)
 
 
 def new_runtime_engine() -> wasmtime.Engine:
@@ -31,6 +33,8 @@ def new_runtime_engine() -> wasmtime.Engine:
     config = _config()
     for name in _LIMITS_ON:
         setattr(config, name, True)
+    for name in _COSTLY_OFF:
+        setattr(config, name, False)
     config.wasm_multi_memory = True  # the gate copies between two memories
     return wasmtime.Engine(config)
 
@@ -49,7 +53,7 @@ def wasmtime_version() -> str:
 
 def engine_tag() -> str:
     """Names what compiled code depends on, Wasmtime's version and settings; fit for a file name."""
-    settings = repr((_FEATURES_OFF, _LIMITS_ON)).encode()
+    settings = repr((_FEATURES_OFF, _LIMITS_ON, _COSTLY_OFF)).encode()
     return f"wasmtime-{wasmtime_version()}-{hashlib.sha256(settings).hexdigest()[:8]}"
 
 

@@ -13,6 +13,7 @@ on these themselves (:func:`tables`), and then the files.
 
 from __future__ import annotations
 
+import functools
 import struct
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ from typing import Any, Protocol, TypeVar
 import wasmtime
 
 from propeller_fl.proplet._contract import NAMESPACE
+from propeller_fl.proplet._engine import new_runtime_engine
 
 T = TypeVar("T")
 Exports = Mapping[str, Any]
@@ -55,6 +57,8 @@ WRITE_RIGHTS = 1 << 6 | 1 << 8 | 1 << 22
 
 STOP = -1
 """What a host function returns to end the run."""
+
+_KEPT_CODE = 32  # compiled gates, one for each list of imports
 
 _ASK = -2  # the answer of a quick function that leaves the call to the host
 
@@ -307,10 +311,11 @@ class _Current(threading.local):
 
 
 class Gate:
-    """The gate of one client module, compiled once and instantiated anew for each run."""
+    """The gate of one client module in one engine, instantiated anew for each run."""
 
     def __init__(self, engine: wasmtime.Engine, imports: Iterable[tuple[str, str]]) -> None:
-        """``imports``: name and signature of each, all of them in ``NAMESPACE``."""
+        """``engine``: by ``new_runtime_engine``. ``imports``: name and signature of each, all of
+        them in ``NAMESPACE``."""
         signatures = dict(imports)
         self._engine = engine
         self._current = _Current()
@@ -381,7 +386,15 @@ def _define(linker: wasmtime.Linker, name: str, signature: str, current: _Curren
 
 
 def _assemble(engine: wasmtime.Engine, wat: str) -> wasmtime.Module:
-    return wasmtime.Module(engine, bytes(wasmtime.wat2wasm(wat)))
+    return wasmtime.Module.deserialize(engine, _native_code(wat))
+
+
+@functools.lru_cache(_KEPT_CODE)
+def _native_code(wat: str) -> bytes:
+    """What a module in the text format is compiled to, for any engine that is set up like ours:
+    each needs its gate, and to compile one takes longer than all else about it."""
+    module = wasmtime.Module(new_runtime_engine(), bytes(wasmtime.wat2wasm(wat)))
+    return bytes(module.serialize())
 
 
 def _gate_wat(signatures: Mapping[str, str]) -> str:

@@ -13,8 +13,7 @@ A training module is held to the client contract and is not run here. A module o
 import all of WASI preview 1 and finds less in it: arguments, environment, output, clocks and random
 numbers. There is no file, and no data of the proplet's: results go to whoever gave the task.
 
-Each run has an engine of its own, since advancing an engine's epoch is the one way to end a run
-from another thread at once, and would end the others too.
+Each run has an engine of its own, by whose epoch it can be stopped.
 """
 
 from __future__ import annotations
@@ -50,6 +49,7 @@ from propeller_fl.proplet._contract import MAX_IMAGE_BYTES, NAMESPACE, Contract
 from propeller_fl.proplet._engine import new_runtime_engine
 from propeller_fl.proplet._files import files_memory
 from propeller_fl.proplet._gate import STOP, Gate
+from propeller_fl.proplet._stop import Stop
 from propeller_fl.proplet._wasi import WasiRun
 from propeller_fl.proplet._wasm import WasmFormatError, WasmModule, read_module
 from propeller_fl.wire import Reason, TaskStart
@@ -105,34 +105,6 @@ class _Call:
     argv: tuple[str, ...]
     env: Mapping[str, str]
     daemon: bool
-
-
-class Stop:
-    """Ends one run, from any thread; a run that has not begun as well."""
-
-    def __init__(self) -> None:
-        self.wanted = threading.Event()
-        self.expired = False
-        self._engine: wasmtime.Engine | None = None
-        self._lock = threading.Lock()
-
-    def now(self) -> None:
-        """Again is harmless, and so it is after the end."""
-        with self._lock:
-            self.wanted.set()
-            if self._engine is not None:
-                self._engine.increment_epoch()
-
-    def expire(self) -> None:
-        """The same, because the time is up."""
-        self.expired = not self.wanted.is_set()
-        self.now()
-
-    def watch(self, engine: wasmtime.Engine | None) -> None:
-        with self._lock:
-            self._engine = engine
-            if engine is not None and self.wanted.is_set():
-                engine.increment_epoch()
 
 
 def is_generic(start: TaskStart, image: bytes) -> bool:

@@ -172,8 +172,8 @@ class PropletHost:
             proplet.link.wait_connected(max(0.0, deadline_s - time.monotonic()))
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Say that all are offline, hang up, and wait for modules that are running, whose limits
-        bound that. Tasks under way are left; the manager sends them again. Final."""
+        """Say that all are offline, hang up, and stop the modules that are running: nobody would
+        hear of their updates. The manager sends tasks under way again. Final."""
         deadline_s = time.monotonic() + timeout_s
         for proplet in self._proplets:
             proplet.leave()

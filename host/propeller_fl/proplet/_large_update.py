@@ -19,7 +19,10 @@ from propeller_fl.config import LargeConfig, PropletConfig
 from propeller_fl.errors import MessageError, StoreError
 from propeller_fl.link import Link
 from propeller_fl.parts import PartPlace, PartsServer, places_of
-from propeller_fl.proplet._runtime import CompiledModule, Invocation, Limits, WasmtimeRuntime
+from propeller_fl.proplet._lanes import CompiledModule
+from propeller_fl.proplet._limits import Limits
+from propeller_fl.proplet._runtime import Invocation, WasmtimeRuntime
+from propeller_fl.proplet._stop import Stop
 from propeller_fl.proplet._update import Output, prepare_update
 from propeller_fl.store import manifest_of_file, write_vector
 from propeller_fl.wire import (
@@ -83,6 +86,7 @@ class LargeUpdates:
         module: CompiledModule,
         invocation: Invocation,
         limits: Limits,
+        stop: Stop,
     ) -> Output:
         """Run a module on a model in parts; its output may be as large as that.
 
@@ -96,7 +100,8 @@ class LargeUpdates:
         try:
             spooled.parent.mkdir(parents=True, exist_ok=True)
             with spooled.open("w+b") as spool:
-                ended = runtime.run(module, replace(invocation, env=env, spool=spool), limits)
+                invocation = replace(invocation, env=env, spool=spool)
+                ended = runtime.run(module, invocation, limits, stop=stop)
                 spool.flush()
                 _log.info(
                     "module ended after %.3f s with %d bytes of output",

@@ -19,52 +19,27 @@ from typing import BinaryIO, Self
 import wasmtime
 
 from propeller_fl.errors import (
-    ConfigError,
     LimitExceeded,
     MessageError,
-    ModuleError,
     ModuleExit,
     ModuleTrap,
     RequestError,
 )
 from propeller_fl.proplet._cache import CompileCache
-from propeller_fl.proplet._clock import EpochClock
-from propeller_fl.proplet._contract import ContractReport, require_contract
+from propeller_fl.proplet._clock import RunClock
+from propeller_fl.proplet._contract import require_contract
 from propeller_fl.proplet._engine import engine_tag, new_runtime_engine
-from propeller_fl.proplet._files import MAX_FILES_BYTES, files_memory
-from propeller_fl.proplet._gate import Exports, Gate
+from propeller_fl.proplet._files import MAX_FILES_BYTES
+from propeller_fl.proplet._lanes import CompiledModule, Lane, Lanes, Ready, trapped
+from propeller_fl.proplet._limits import Limits, set_room, set_time
+from propeller_fl.proplet._stop import Stop
 from propeller_fl.proplet._wasi import WasiRun
 from propeller_fl.proplet._wasm import PAGE_BYTES, read_module
 
 _log = logging.getLogger(__name__)
 
 _KEPT_MODULES = 16  # compiled modules held in memory
-_KEPT_READY = 4  # instances that wait for the next run of their module
-_MAX_TABLE_ELEMENTS = 1 << 16
-_LIMIT_BOUND = 1 << 53
 _UNFIT = re.compile("[\0\ud800-\udfff]")  # JSON can hold them, an environment cannot
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one run may use. Exceeding any of them ends the run with ``LimitExceeded``.
-
-    ``fuel`` is about one unit a Wasm instruction: a bound on runaway code, never a measure.
-    ``memory_bytes`` is linear memory; a module that asks for more while it runs is told no, as
-    Wasm has it, and its failure is then reported as this limit. A value that is not positive, or
-    past 2**53, raises ``ConfigError``.
-    """
-
-    fuel: int = 100_000_000_000
-    wall_time_s: float = 60.0
-    memory_bytes: int = 64 * 1024 * 1024
-    output_bytes: int = 4 * 1024 * 1024
-
-    def __post_init__(self) -> None:
-        for name in ("fuel", "wall_time_s", "memory_bytes", "output_bytes"):
-            value = getattr(self, name)
-            if not 0 < value < _LIMIT_BOUND:
-                raise ConfigError(f"the limit {name} is {value}, not between 0 and 2**53")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,31 +78,7 @@ class RunResult:
     duration_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledModule:
-    """A module that keeps the contract, ready to run. Valid only with the runtime that made it."""
-
-    report: ContractReport
-    _code: wasmtime.Module = field(repr=False)
-    _gate: Gate = field(repr=False)
-
-    @property
-    def sha256(self) -> str:
-        """Hex digest of the image it was compiled from."""
-        return self.report.sha256
-
-
 _DEFAULT_LIMITS = Limits()
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """All of a run that is the same for each of a module: a store of its own, with an instance that
-    nothing has run in."""
-
-    store: wasmtime.Store
-    files: wasmtime.Memory
-    exports: Exports
 
 
 class WasmtimeRuntime:
@@ -139,15 +90,13 @@ class WasmtimeRuntime:
     """
 
     def __init__(self, cache_dir: Path | None = None) -> None:
-        self._engine = new_runtime_engine()
         self._engine_tag = engine_tag()
-        self._clock = EpochClock(self._engine)
+        self._clock = RunClock()
+        self._lanes = Lanes()
         self._main_runs = ThreadPoolExecutor(1, thread_name_prefix="wasm-run")
         self._cache = CompileCache(cache_dir) if cache_dir is not None else None
         self._compile_lock = threading.Lock()
         self._modules: collections.OrderedDict[str, CompiledModule] = collections.OrderedDict()
-        self._ready_lock = threading.Lock()  # guards the next one
-        self._ready: dict[tuple[str, Limits], _Ready] = {}  # the oldest first
 
     def compile(self, image: bytes) -> CompiledModule:
         """Check a module against the contract and compile it, or take it from the cache.
@@ -166,25 +115,26 @@ class WasmtimeRuntime:
 
     def _compile(self, image: bytes) -> CompiledModule:
         report = require_contract(image)
-        code = self._load(f"{report.sha256}-{self._engine_tag}", image)
-        imports = [(item.name, item.signature) for item in read_module(image).imports]
-        return CompiledModule(report, code, Gate(self._engine, imports))
+        code = self._native_code(f"{report.sha256}-{self._engine_tag}", image)
+        imports = tuple((item.name, item.signature) for item in read_module(image).imports)
+        return CompiledModule(report, imports, code)
 
-    def _load(self, key: str, image: bytes) -> wasmtime.Module:
+    def _native_code(self, key: str, image: bytes) -> bytes:
         """The compiled code of a module, from the cache on disk if it holds it."""
+        engine = new_runtime_engine()
         cached = self._cache.get(key) if self._cache is not None else None
         if cached is not None:
             try:
-                code = wasmtime.Module.deserialize(self._engine, cached)
+                wasmtime.Module.deserialize(engine, cached)
             except wasmtime.WasmtimeError as error:  # of another Wasmtime build, or another CPU
                 _log.warning("cached code of module %s does not fit: %s", key, error)
             else:
                 _log.info("module %s loaded from the compile cache", key)
-                return code
-        code = wasmtime.Module(self._engine, image)
+                return cached
+        code = bytes(wasmtime.Module(engine, image).serialize())
         _log.info("module %s compiled", key)
         if self._cache is not None:
-            self._cache.put(key, code.serialize())
+            self._cache.put(key, code)
         return code
 
     def run(
@@ -193,9 +143,10 @@ class WasmtimeRuntime:
         invocation: Invocation,
         limits: Limits = _DEFAULT_LIMITS,
         *,
+        stop: Stop | None = None,
         leftovers: contextlib.ExitStack | None = None,
     ) -> RunResult:
-        """Run a module to its end; the GIL is free while it computes.
+        """Run a module to its end, or until ``stop``; the GIL is free while it computes.
 
         The memory of the run is given back before this returns; or with ``leftovers``, which may
         be closed once what the run yielded is on its way, and then also makes ready for the next
@@ -204,40 +155,49 @@ class WasmtimeRuntime:
         Its stderr goes to the log, a record a line. Raises ``ModuleExit`` when it ends with a
         non-zero status (its last line on stderr in the message), ``ModuleTrap``,
         ``LimitExceeded``, ``ModuleError`` when it cannot be started, ``StoreError`` when one of
-        its files cannot be read, and ``RequestError`` when the runtime is closed meanwhile.
+        its files cannot be read, and ``RequestError`` when it was stopped, or the runtime is closed
+        meanwhile.
         """
+        stop = stop or Stop()
         if threading.current_thread() is threading.main_thread():
             # Signal handlers run here, and one that raises (Ctrl-C) while Wasmtime calls Python
             # brings the process down. So the main thread only waits.
             try:
-                future = self._main_runs.submit(self._run, module, invocation, limits, leftovers)
+                future = self._main_runs.submit(
+                    self._run, module, invocation, limits, stop, leftovers
+                )
             except RuntimeError:
                 raise RequestError("this Wasm runtime has been closed") from None
             return future.result()
-        return self._run(module, invocation, limits, leftovers)
+        return self._run(module, invocation, limits, stop, leftovers)
 
     def _run(
         self,
         module: CompiledModule,
         invocation: Invocation,
         limits: Limits,
+        stop: Stop,
         leftovers: contextlib.ExitStack | None,
     ) -> RunResult:
         began = time.monotonic()
-        with self._clock.running(), contextlib.ExitStack() as own:
+        with self._clock.running(stop), contextlib.ExitStack() as after:
+            if stop.wanted.is_set():
+                raise self._stopped()
             if module.report.memory_bytes > limits.memory_bytes:
                 raise LimitExceeded(
                     "memory",
                     f"the module starts with {module.report.memory_bytes} bytes of memory, "
                     f"the limit is {limits.memory_bytes}",
                 )
-            ready = self._take_ready(module, limits) or self._make_ready(module, limits)
+            lane = self._lanes.take(module)
+            after.callback(self._lanes.put_back, lane)
+            ready = lane.instance(limits)
             store = ready.store
             if leftovers is not None:
-                leftovers.callback(self._keep_ready, module, limits)
-            (leftovers or own).callback(store.close)
+                after.callback(lane.make_ahead, limits)
+            after.callback(store.close)
             # The memory of the files is the host's, not the module's.
-            _set_limits(store, limits, memory_bytes=MAX_FILES_BYTES)
+            set_room(store, memory_bytes=MAX_FILES_BYTES)
             wasi = WasiRun(
                 store,
                 ready.files,
@@ -246,66 +206,39 @@ class WasmtimeRuntime:
                 limits.output_bytes,
                 invocation.spool,
             )
-            _set_limits(store, limits, memory_bytes=limits.memory_bytes)
-            _set_time(store, limits)
+            set_room(store, memory_bytes=limits.memory_bytes)
             try:
-                self._call(ready, module, wasi, limits)
+                self._call(lane, ready, module, wasi, limits, stop)
             finally:
                 _log_stderr(wasi.stderr, invocation.env)
-            return RunResult(
+            result = RunResult(
                 stdout=bytes(wasi.stdout),
                 stderr=wasi.stderr,
                 fuel_used=limits.fuel - store.get_fuel(),
                 duration_s=time.monotonic() - began,
             )
+            if leftovers is not None:
+                leftovers.enter_context(after.pop_all())
+            return result
 
-    def _take_ready(self, module: CompiledModule, limits: Limits) -> _Ready | None:
-        with self._ready_lock:
-            return self._ready.pop((module.sha256, limits), None)
-
-    def _make_ready(self, module: CompiledModule, limits: Limits) -> _Ready:
-        """Raises ``ModuleError`` or ``ModuleTrap`` when the module cannot be instantiated."""
-        store = wasmtime.Store(self._engine)
-        try:
-            files = files_memory(store)
-            _set_limits(store, limits, memory_bytes=limits.memory_bytes)
-            _set_time(store, limits)  # of which its data and tables take a little
-            return _Ready(store, files, module._gate.join(store, module._code, files))
-        except wasmtime.Trap as trap:
-            store.close()
-            raise _trapped(trap) from None
-        except wasmtime.WasmtimeError as error:
-            store.close()
-            raise ModuleError(f"the module cannot be started: {error}") from error
-
-    def _keep_ready(self, module: CompiledModule, limits: Limits) -> None:
-        """Make ready for the next run, which is likely to be of the same module."""
-        key = module.sha256, limits
-        if key in self._ready or self._clock.closed:
-            return
-        try:
-            ready = self._make_ready(module, limits)
-        except (ModuleError, ModuleTrap) as error:  # the next run tries again, and reports it
-            _log.debug("not made ready: %s", error)
-            return
-        with self._ready_lock:
-            unwanted = [self._ready.pop(key, None)]
-            self._ready[key] = ready
-            if self._clock.closed or len(self._ready) > _KEPT_READY:
-                unwanted.append(self._ready.pop(next(iter(self._ready))))
-        for one in unwanted:
-            if one is not None:
-                one.store.close()
-
-    def _call(self, ready: _Ready, module: CompiledModule, wasi: WasiRun, limits: Limits) -> None:
+    def _call(
+        self,
+        lane: Lane,
+        ready: Ready,
+        module: CompiledModule,
+        wasi: WasiRun,
+        limits: Limits,
+        stop: Stop,
+    ) -> None:
         """Call ``_start``; raise what :meth:`run` says it raises."""
         report = module.report
+        set_time(ready.store, limits)  # a tick of the epoch counts from here
+        stop.watch(lane.engine)
         try:
-            module._gate.run(ready.store, ready.exports, wasi)
+            self._clock.limit(stop, limits.wall_time_s)
+            lane.gate.run(ready.store, ready.exports, wasi)
         except wasmtime.Trap as trap:
-            if self._clock.closed and trap.trap_code is wasmtime.TrapCode.INTERRUPT:
-                raise RequestError("the run was stopped: its Wasm runtime is closed") from None
-            error = _failure(trap, wasi, limits)
+            error = self._failure(trap, wasi, limits, stop)
             at_limit = report.grows_memory and wasi.memory_bytes > limits.memory_bytes - PAGE_BYTES
             if at_limit and isinstance(error, ModuleExit | ModuleTrap):
                 error = LimitExceeded(
@@ -315,16 +248,43 @@ class WasmtimeRuntime:
                 )
             if error is not None:
                 raise error from None
+        finally:
+            stop.watch(None)
+
+    def _failure(
+        self, trap: wasmtime.Trap, wasi: WasiRun, limits: Limits, stop: Stop
+    ) -> BaseException | None:
+        """What a trap stands for; None for ``proc_exit(0)``, which ends a run by a trap as well."""
+        if wasi.stop_cause is not None:
+            return wasi.stop_cause
+        last_line = wasi.stderr.strip().rpartition("\n")[2]
+        status = wasi.exit_status
+        if status is not None:
+            said = last_line or "it wrote nothing to stderr"
+            message = f"the module ended with status {status}: {said}"
+            return ModuleExit(message, status=status) if status else None
+        code = trap.trap_code
+        if code is wasmtime.TrapCode.OUT_OF_FUEL:
+            return LimitExceeded(
+                "instructions", f"the module did not end within {limits.fuel} instructions"
+            )
+        if code is not wasmtime.TrapCode.INTERRUPT:
+            return trapped(trap, f"; its last line on stderr: {last_line}" if last_line else "")
+        if stop.expired:
+            return LimitExceeded(
+                "wall_time", f"the module did not end within {limits.wall_time_s:g} s"
+            )
+        return self._stopped()
+
+    def _stopped(self) -> RequestError:
+        why = ": its Wasm runtime is closed" if self._clock.closed else ""
+        return RequestError(f"the run was stopped{why}")
 
     def close(self) -> None:
         """Stop the runs under way, which raise ``RequestError``, as any later one does."""
         self._clock.close()
         self._main_runs.shutdown()
-        with self._ready_lock:
-            unwanted = list(self._ready.values())
-            self._ready.clear()
-        for ready in unwanted:
-            ready.store.close()
+        self._lanes.close()
 
     def __enter__(self) -> Self:
         return self
@@ -336,47 +296,6 @@ class WasmtimeRuntime:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _set_limits(store: wasmtime.Store, limits: Limits, *, memory_bytes: int) -> None:
-    store.set_limits(
-        memory_size=memory_bytes,
-        table_elements=_MAX_TABLE_ELEMENTS,
-        instances=3,  # gate, module, and what answers quickly
-    )
-
-
-def _set_time(store: wasmtime.Store, limits: Limits) -> None:
-    store.set_fuel(limits.fuel)
-    store.set_epoch_deadline(EpochClock.ticks(limits.wall_time_s))
-
-
-def _failure(trap: wasmtime.Trap, wasi: WasiRun, limits: Limits) -> BaseException | None:
-    """What a trap stands for; None for ``proc_exit(0)``, which ends a run by a trap as well."""
-    if wasi.stop_cause is not None:
-        return wasi.stop_cause
-    last_line = wasi.stderr.strip().rpartition("\n")[2]
-    status = wasi.exit_status
-    if status is not None:
-        said = last_line or "it wrote nothing to stderr"
-        message = f"the module ended with status {status}: {said}"
-        return ModuleExit(message, status=status) if status else None
-    code = trap.trap_code
-    if code is wasmtime.TrapCode.OUT_OF_FUEL:
-        return LimitExceeded(
-            "instructions", f"the module did not end within {limits.fuel} instructions"
-        )
-    if code is wasmtime.TrapCode.INTERRUPT:
-        return LimitExceeded("wall_time", f"the module did not end within {limits.wall_time_s:g} s")
-    return _trapped(trap, f"; its last line on stderr: {last_line}" if last_line else "")
-
-
-def _trapped(trap: wasmtime.Trap, said: str = "") -> ModuleTrap:
-    code = trap.trap_code
-    what = code.name.lower().replace("_", " ") if code is not None else trap.message
-    frames = trap.frames
-    where = f" in {frames[0].func_name or f'function {frames[0].func_index}'}" if frames else ""
-    return ModuleTrap(f"the module trapped: {what}{where}{said}")
 
 
 def _log_stderr(stderr: str, env: Mapping[str, str]) -> None:

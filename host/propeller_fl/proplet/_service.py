@@ -300,7 +300,7 @@ class Proplet:
             case CancelRun(task_id):
                 unwanted = self._runs.pop(task_id, None)
                 if unwanted is not None:
-                    unwanted.cancel()  # one under way goes on to its end or limit, unheard
+                    unwanted.cancel()  # one that has not begun
                 self._workers.stop(self._id, task_id)
             case EndRun(task_id):
                 self._workers.stop(self._id, task_id)

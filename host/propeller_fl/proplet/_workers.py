@@ -22,15 +22,12 @@ from propeller_fl.observe import ModuleRan, Watcher, nobody
 from propeller_fl.proplet._contents import Content
 from propeller_fl.proplet._contract import MAX_IMAGE_BYTES
 from propeller_fl.proplet._data import DataSource
-from propeller_fl.proplet._generic import GenericRuns, Stop, is_generic
+from propeller_fl.proplet._generic import GenericRuns, is_generic
+from propeller_fl.proplet._lanes import CompiledModule
 from propeller_fl.proplet._large_update import LargeUpdates
-from propeller_fl.proplet._runtime import (
-    CompiledModule,
-    Invocation,
-    Limits,
-    RunResult,
-    WasmtimeRuntime,
-)
+from propeller_fl.proplet._limits import Limits
+from propeller_fl.proplet._runtime import Invocation, RunResult, WasmtimeRuntime
+from propeller_fl.proplet._stop import Stop
 from propeller_fl.proplet._task import round_of
 from propeller_fl.proplet._task_events import Run
 from propeller_fl.proplet._update import Output, prepare_update
@@ -91,7 +88,8 @@ class Workers:
             memory_bytes=config.memory_bytes,
             output_bytes=config.output_bytes,
         )
-        self._stops: dict[tuple[str, str], Stop] = {}  # of generic runs, by proplet and task
+        self._stops: dict[tuple[str, str], Stop] = {}  # by proplet and task
+        self._stops_lock = threading.Lock()
         self._closing = threading.Event()
         self._queued: deque[object] = deque()  # what no thread has begun with
         self._wanted = threading.Event()  # a thread
@@ -101,34 +99,17 @@ class Workers:
 
     def run(self, proplet_id: str, run: Run) -> Future[Output]:
         """Run a task's module on the proplet's data, when its turn comes; a daemon at once."""
-        updates, answer = self._updates, Future[Output]()
-        if updates is not None and isinstance(run.model, Content) and round_of(run.start):
-            return self._executor.submit(
-                self._patiently, lambda: self._run_large(proplet_id, run, updates)
-            )
-        if not is_generic(run.start, run.image):
-            self._queued.append(answer)
-            self._executor.submit(self._answer, answer, proplet_id, run)
-            self._wanted.set()
-            return answer
-        key = proplet_id, run.start.id
-        stop = self._stops[key] = Stop()
-
-        def job() -> Output:
-            try:
-                self._require_trust(run)
-                return Output(self._generic.run(run.start, run.image, stop).encode())
-            finally:
-                self._stops.pop(key, None)
-
-        if not run.start.daemon:
-            return self._executor.submit(self._patiently, job)
-        threading.Thread(target=_fulfil, args=[answer, job], name="wasm-daemon").start()
+        key, stop = (proplet_id, run.start.id), Stop()
+        with self._stops_lock:
+            self._stops[key] = stop
+        answer = self._begin(proplet_id, run, stop)
+        answer.add_done_callback(lambda _: self._forget(key, stop))
         return answer
 
     def stop(self, proplet_id: str, task_id: str) -> None:
-        """End a run that is not of a round, at once; of others the limits are the end."""
-        stop = self._stops.get((proplet_id, task_id))
+        """End a run at once, also one that has not begun."""
+        with self._stops_lock:
+            stop = self._stops.get((proplet_id, task_id))
         if stop is not None:
             stop.now()
 
@@ -142,9 +123,11 @@ class Workers:
         return len(self._queued)
 
     def close(self) -> None:
-        """Drop what has not begun, wait for what has; its limits bound that."""
+        """Drop what has not begun, and stop what has."""
         self._closing.set()
-        for stop in list(self._stops.values()):
+        with self._stops_lock:
+            stops = list(self._stops.values())
+        for stop in stops:
             stop.now()
         self._wanted.set()
         self._executor.shutdown(wait=True, cancel_futures=True)
@@ -161,7 +144,34 @@ class Workers:
     ) -> None:
         self.close()
 
-    def _patiently(self, job: Callable[[], _T]) -> _T:
+    def _begin(self, proplet_id: str, run: Run, stop: Stop) -> Future[Output]:
+        updates, answer = self._updates, Future[Output]()
+        if updates is not None and isinstance(run.model, Content) and round_of(run.start):
+            return self._executor.submit(
+                self._patiently, lambda: self._run_large(proplet_id, run, updates, stop), stop
+            )
+        if not is_generic(run.start, run.image):
+            self._queued.append(answer)
+            self._executor.submit(self._answer, answer, proplet_id, run, stop)
+            self._wanted.set()
+            return answer
+
+        def job() -> Output:
+            self._require_trust(run)
+            return Output(self._generic.run(run.start, run.image, stop).encode())
+
+        if not run.start.daemon:
+            return self._executor.submit(self._patiently, job, stop)
+        threading.Thread(target=_fulfil, args=[answer, job], name="wasm-daemon").start()
+        return answer
+
+    def _forget(self, key: tuple[str, str], stop: Stop) -> None:
+        with self._stops_lock:
+            if self._stops.get(key) is stop:  # and not that of the same task, given again
+                del self._stops[key]
+
+    def _patiently(self, job: Callable[[], _T], stop: Stop | None = None) -> _T:
+        given_up = self._closing if stop is None else stop.wanted
         give_up_s = time.monotonic() + self._limits.wall_time_s
         trouble = Trouble()
         while True:
@@ -172,10 +182,10 @@ class Workers:
                     raise
                 if trouble.is_news(str(error)):
                     _log.warning("a task waits: %s", error)
-                if self._closing.wait(_RETRY_S):
+                if given_up.wait(_RETRY_S):
                     raise
 
-    def _answer(self, answer: Future[Output], proplet_id: str, run: Run) -> None:
+    def _answer(self, answer: Future[Output], proplet_id: str, run: Run, stop: Stop) -> None:
         """Give ``answer`` its result, and only then tidy up: somebody waits for it."""
         self._queued.popleft()  # one of them begins; which, does not matter
         if not answer.set_running_or_notify_cancel():
@@ -184,7 +194,9 @@ class Workers:
         with contextlib.ExitStack() as leftovers:
             try:
                 with self._watched(proplet_id, run):
-                    ended = self._patiently(lambda: self._run(proplet_id, run, leftovers))
+                    ended = self._patiently(
+                        lambda: self._run(proplet_id, run, stop, leftovers), stop
+                    )
                 answer.set_result(_output(ended, proplet_id, run))
             except BaseException as error:
                 answer.set_exception(error)
@@ -210,14 +222,16 @@ class Workers:
         if self._trusted is not None:
             self._trusted.require(run.image, run.start.image_signatures)
 
-    def _run(self, proplet_id: str, run: Run, leftovers: contextlib.ExitStack) -> RunResult:
+    def _run(
+        self, proplet_id: str, run: Run, stop: Stop, leftovers: contextlib.ExitStack
+    ) -> RunResult:
         module, invocation = self._prepare(proplet_id, run)
-        return self.runtime.run(module, invocation, self._limits, leftovers=leftovers)
+        return self.runtime.run(module, invocation, self._limits, stop=stop, leftovers=leftovers)
 
-    def _run_large(self, proplet_id: str, run: Run, updates: LargeUpdates) -> Output:
+    def _run_large(self, proplet_id: str, run: Run, updates: LargeUpdates, stop: Stop) -> Output:
         with self._watched(proplet_id, run):
             module, invocation = self._prepare(proplet_id, run)
-            return updates.run(self.runtime, module, invocation, self._limits)
+            return updates.run(self.runtime, module, invocation, self._limits, stop)
 
     @contextlib.contextmanager
     def _watched(self, proplet_id: str, run: Run) -> Iterator[None]:
