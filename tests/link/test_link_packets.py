@@ -57,6 +57,17 @@ def subscribed(script: ScriptedBroker) -> Peer:
     return peer
 
 
+def hearing(
+    loop: LinkLoop, script: ScriptedBroker, topic_filter: str
+) -> tuple[Link, Peer, SimpleQueue[Incoming]]:
+    """A link that has one subscription, the broker's end of it, and what comes."""
+    received: SimpleQueue[Incoming] = SimpleQueue()
+    link = make_link(loop, script)
+    link.subscribe(topic_filter, received.put)
+    link.start()
+    return link, subscribed(script), received
+
+
 def test_refused_subscription(loop: LinkLoop, script: ScriptedBroker) -> None:
     errors: SimpleQueue[LinkError] = SimpleQueue()
     link = make_link(loop, script)
@@ -209,11 +220,7 @@ def test_garbage_costs_the_connection_only(
 def test_topic_that_is_not_text_is_skipped(
     loop: LinkLoop, script: ScriptedBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    received: SimpleQueue[Incoming] = SimpleQueue()
-    link = make_link(loop, script)
-    link.subscribe("#", received.put)
-    link.start()
-    peer = subscribed(script)
+    _, peer, received = hearing(loop, script, "#")
     with caplog.at_level(logging.WARNING):
         peer.send(PUBLISH, b"\x00\x02\xff\xfe\x00\x07", flags=2)
         assert peer.receive(PUBACK).packet_id == 7
@@ -256,11 +263,7 @@ def test_unanswered_publishes_go_out_again_first(loop: LinkLoop, script: Scripte
 def test_acknowledgement_of_a_past_connection_is_ignored(
     loop: LinkLoop, script: ScriptedBroker
 ) -> None:
-    received: SimpleQueue[Incoming] = SimpleQueue()
-    link = make_link(loop, script)
-    link.subscribe("a", received.put)
-    link.start()
-    peer = subscribed(script)
+    _, peer, received = hearing(loop, script, "a")
     peer.publish("a", 1, b"first")
     first = received.get(timeout=5)
     peer.hang_up()
@@ -279,11 +282,7 @@ def test_acknowledgement_of_a_past_connection_is_ignored(
 def test_redelivery_on_one_connection_is_acknowledged_once(
     loop: LinkLoop, script: ScriptedBroker
 ) -> None:
-    received: SimpleQueue[Incoming] = SimpleQueue()
-    link = make_link(loop, script)
-    link.subscribe("a", received.put)
-    link.start()
-    peer = subscribed(script)
+    _, peer, received = hearing(loop, script, "a")
     peer.publish("a", 1, b"slow")
     peer.publish("a", 1, b"slow", duplicate=True)
     deliveries = [received.get(timeout=5) for _ in range(2)]
@@ -329,10 +328,7 @@ def test_overlapping_filters_acknowledge_when_all_have(
 
 def test_unsubscribe_survives_a_reconnect(loop: LinkLoop, script: ScriptedBroker) -> None:
     unsuback = 11
-    link = make_link(loop, script)
-    link.subscribe("a", Incoming.ack)
-    link.start()
-    peer = subscribed(script)
+    link, peer, _ = hearing(loop, script, "a")
     delivery = link.unsubscribe("a")
     peer.receive(UNSUBSCRIBE)
     peer.hang_up()
@@ -346,11 +342,7 @@ def test_unsubscribe_survives_a_reconnect(loop: LinkLoop, script: ScriptedBroker
 
 
 def test_large_message_in_small_pieces(loop: LinkLoop, script: ScriptedBroker) -> None:
-    received: SimpleQueue[Incoming] = SimpleQueue()
-    link = make_link(loop, script)
-    link.subscribe("a", received.put)
-    link.start()
-    peer = subscribed(script)
+    _, peer, received = hearing(loop, script, "a")
     body = b"\x00\x01a\x00\x01" + bytes(range(256)) * 1024
     length = bytes([0x80 | len(body) & 127, 0x80 | len(body) >> 7 & 127, len(body) >> 14])
     packet = b"\x32" + length + body
@@ -364,11 +356,7 @@ def test_large_message_in_small_pieces(loop: LinkLoop, script: ScriptedBroker) -
 def test_messages_of_any_size_come_whole_however_they_are_cut(
     loop: LinkLoop, script: ScriptedBroker, size: int, split: str
 ) -> None:
-    received: SimpleQueue[Incoming] = SimpleQueue()
-    link = make_link(loop, script)
-    link.subscribe("things/#", received.put)
-    link.start()
-    peer = subscribed(script)
+    link, peer, received = hearing(loop, script, "things/#")
     payload = bytes(range(256)) * (size // 256) + bytes(size % 256)
     packets = [published("things/a", 7, payload), published("things/ü", 8, b"x" + payload)]
     stream = b"".join(packets)
@@ -404,11 +392,7 @@ def test_messages_of_any_size_come_whole_however_they_are_cut(
 def test_a_message_that_cannot_be_costs_the_connection(
     loop: LinkLoop, script: ScriptedBroker, packet: bytes
 ) -> None:
-    received: SimpleQueue[Incoming] = SimpleQueue()
-    link = make_link(loop, script)
-    link.subscribe("#", received.put)
-    link.start()
-    peer = subscribed(script)
+    _, peer, received = hearing(loop, script, "#")
     peer.send_raw(published("good", 1, b"before") + packet)
     assert received.get(timeout=30).payload == b"before"
     assert peer.hung_up()
