@@ -5,6 +5,7 @@ With PICTURES=DIRECTORY in the environment, the pictures of docs/dashboard.md ar
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image  # comes with matplotlib
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from propeller_fl.deployment import Deployment
@@ -246,14 +248,23 @@ def test_pictures(browser: Browser, deployment: Deployment) -> None:
         sent |= {"update": {"w": [1, 2, 3], "b": 0}}
         peer.publish("fl/rounds/r-0009/updates/proplet-7", sent)
         expect(story).to_contain_text("proplet-7 refused stale_base_model")
-    page.screenshot(path=directory / "dashboard-light.png")
+        expect(page.get_by_role("row", name="r-0009")).to_contain_text("1 refused")
+    take_picture(page, directory / "dashboard-light.png")
     page.emulate_media(color_scheme="dark")
-    page.screenshot(path=directory / "dashboard-dark.png", full_page=True)
+    take_picture(page, directory / "dashboard-dark.png", full_page=True)
     page.get_by_role("button", name="Start a round").click()
-    page.screenshot(path=directory / "dashboard-start.png")
+    take_picture(page, directory / "dashboard-start.png")
     page.keyboard.press("Escape")
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": 390, "height": 844})
     page.evaluate("window.scrollTo(0, 0)")
-    page.screenshot(path=directory / "dashboard-phone.png", full_page=True)
+    take_picture(page, directory / "dashboard-phone.png", full_page=True)
     context.close()
+
+
+def take_picture(page: Page, path: Path, *, full_page: bool = False) -> None:
+    """With the 256 colours that are nearest to the page's, in a third of the bytes: all areas keep
+    their colour, and edges of letters are off by what nobody sees."""
+    taken = Image.open(io.BytesIO(page.screenshot(full_page=full_page))).convert("RGB")
+    few = taken.quantize(256, kmeans=1, dither=Image.Dither.NONE)
+    few.save(path, "PNG", optimize=True)
