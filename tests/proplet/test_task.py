@@ -4,111 +4,46 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from propeller_fl.proplet import DONE_KEPT, MAX_LIVE, MAX_WAIT_S, Content, Output, Tasks, events
-from propeller_fl.wire import AckStatus, FlSpec, TaskStart, UpdateAck
+from propeller_fl.proplet import DONE_KEPT, MAX_LIVE, MAX_WAIT_S, Output, Tasks, events
 
-IMAGE = b"an image"
-DIGEST = hashlib.sha256(IMAGE).hexdigest()
-URL = f"fl/images/{DIGEST}"
-MODEL_URI = "fl/models/global_model_v0"
-ENV = {"ROUND_ID": "r-1", "MODEL_URI": MODEL_URI}
-OUTPUT = Output(b'{"an":"update"}', 7)
-WAIT_S = 5.0
+from .one_task import (
+    CLOSED,
+    DIGEST,
+    ENV,
+    EXPIRED,
+    FAILED,
+    GIVEN,
+    IMAGE,
+    IMAGE_CAME,
+    MODEL_CAME,
+    OUTPUT,
+    RAN,
+    RECONNECTED,
+    STOPPED,
+    TAKEN,
+    URL,
+    WAIT_S,
+    WAITED,
+    WAYS,
+    ack,
+    error_of,
+    names,
+    refused,
+    start,
+    tasks_in,
+)
 
-
-def start(task_id: str = "t-1", url: str = URL, **changes: str) -> TaskStart:
-    """A task of round r-1; ``changes`` are made to its environment, and to ``image_sha256``."""
-    digest = changes.pop("image_sha256", "")
-    env = {name: value for name, value in {**ENV, **changes}.items() if value}
-    return TaskStart(task_id, "", "p-1", url, env, digest)
-
-
-def ack(
-    status: AckStatus = AckStatus.ACCEPTED,
-    *,
-    round_id: str = "r-1",
-    proplet_id: str = "p-1",
-    sha256: str = OUTPUT.sha256,
-    reason: str = "",
-    detail: str = "",
-) -> events.Answered:
-    return events.Answered(UpdateAck(round_id, proplet_id, status, sha256, reason, detail))
-
-
-def refused(reason: str, detail: str = "") -> events.Answered:
-    return ack(AckStatus.REFUSED, reason=reason, detail=detail)
-
-
-MODEL = b"a model"
-MODEL_SHA256 = hashlib.sha256(MODEL).hexdigest()
-OTHER_SHA256 = hashlib.sha256(b"another").hexdigest()
-DEADLINE_S = 1_800_000_000.0
-
-
-def spec(**changes: Any) -> FlSpec:
-    return replace(FlSpec("r-1", MODEL_URI, MODEL_SHA256, deadline=DEADLINE_S), **changes)
-
-
-def given_about(fl: FlSpec, now_s: float | None = None, **env: str) -> events.Given:
-    return events.Given(replace(start(**env), fl=fl), now_s)
-
-
-GIVEN = events.Given(start())
-IMAGE_CAME = events.ImageArrived(URL, IMAGE)
-MODEL_CAME = events.ModelArrived(MODEL_URI, MODEL)
-OTHER_MODEL_CAME = events.ModelArrived(MODEL_URI, b"another")
-EXPIRED = events.Expired("t-1")
-RAN = events.Ran("t-1", OUTPUT)
-TAKEN = events.Taken("t-1", 0.5)
-WAITED = events.Waited("t-1", 1)
-STOPPED = events.Stopped("t-1")
-FAILED = events.Failed("t-1", "it  broke\nbadly")
-CLOSED = events.RoundClosed("r-1", "complete")
-RECONNECTED = events.Reconnected()
-
-WAYS: dict[str, list[events.Event]] = {
-    "unknown": [],
-    "fetching": [GIVEN],
-    "fetching the model": [GIVEN, IMAGE_CAME],
-    "fetching the image": [GIVEN, MODEL_CAME],
-    "running": [GIVEN, IMAGE_CAME, MODEL_CAME],
-    "sending": [GIVEN, IMAGE_CAME, MODEL_CAME, RAN],
-    "sent": [GIVEN, IMAGE_CAME, MODEL_CAME, RAN, TAKEN],
-    "accepted": [GIVEN, IMAGE_CAME, MODEL_CAME, RAN, TAKEN, ack()],
-    "failed": [GIVEN, FAILED],
-}
 LIVE = [name for name in WAYS if name not in ("unknown", "accepted", "failed")]
-
-
-def tasks_in(state: str) -> Tasks:
-    tasks = Tasks("p-1", WAIT_S)
-    for event in WAYS[state]:
-        tasks.handle(event)
-    return tasks
 
 
 def state_name(tasks: Tasks) -> str:
     state = tasks.state_of("t-1")
     return "unknown" if state is None else type(state).__name__.lower()
-
-
-def names(effects: list[events.Effect]) -> list[str]:
-    return [type(effect).__name__ for effect in effects]
-
-
-def error_of(effects: list[events.Effect]) -> str:
-    reports = [effect.result for effect in effects if isinstance(effect, events.Report)]
-    assert len(reports) == 1
-    assert reports[0].results == ""
-    return reports[0].error
 
 
 def summary_of(effects: list[events.Effect]) -> dict[str, object]:
@@ -278,170 +213,6 @@ def test_task_outside_any_round_reports_its_output() -> None:
     assert report.result.results == "42"
 
 
-# --- what may be asked for
-
-
-@pytest.mark.parametrize("url", ["/images/a b.wasm", "file:///images/a%20b.wasm"])
-def test_image_in_a_local_file_is_read(url: str) -> None:
-    tasks = Tasks("p-1", WAIT_S)
-
-    effects = tasks.handle(events.Given(start(url=url)))
-
-    assert effects == [events.ReadImage("t-1", url, "/images/a b.wasm")]
-    assert {want.kind for want in tasks.wants} == {"model", "round"}
-
-
-def test_image_of_a_local_file_is_checked_against_the_digest() -> None:
-    tasks = Tasks("p-1", WAIT_S)
-    tasks.handle(events.Given(start(url="/a.wasm", image_sha256=DIGEST)))
-
-    assert "digest" in error_of(tasks.handle(events.ImageArrived("/a.wasm", b"x")))
-
-
-@pytest.mark.parametrize(
-    ("bad", "words"),
-    [
-        (start(ROUND_ID="a/b"), "ROUND_ID"),
-        (start(MODEL_URI="fl/models/#"), "MODEL_URI"),
-        (start(MODEL_URI="fl/models/publish"), "fl/models/global_model_v0"),
-        (start(MODEL_URI="http://a.b/model"), "MODEL_URI"),
-        (start(url="https://example/a.wasm"), "fl/images/"),  # a registry may have oci://
-        (start(url="a.wasm"), "cannot fetch"),
-        (start(url="file://elsewhere/a.wasm"), "cannot fetch"),
-        (start(url="http://[/a"), "cannot fetch"),
-        (start(image_sha256="ABC"), "hexadecimal"),
-        (start(image_sha256=64 * "0"), "leave image_sha256 out"),
-    ],
-)
-def test_task_that_can_never_run_fails_at_once(bad: TaskStart, words: str) -> None:
-    tasks = Tasks("p-1", WAIT_S)
-
-    effects = tasks.handle(events.Given(bad))
-
-    assert words in error_of(effects)
-    assert tasks.wants == frozenset()
-    assert tasks.handle(events.Given(bad)) == effects
-
-
-def test_only_what_is_needed_is_wanted() -> None:
-    image, model, end = (
-        events.Want("image", URL),
-        events.Want("model", MODEL_URI),
-        events.Want("round", "r-1"),
-    )
-    wanted = {name: tasks_in(name).wants for name in WAYS}
-
-    assert wanted == {
-        "unknown": frozenset(),
-        "fetching": {image, model, end},
-        "fetching the model": {model, end},
-        "fetching the image": {image, end},
-        "running": {end},
-        "sending": {end},
-        "sent": {end},
-        "accepted": frozenset(),
-        "failed": frozenset(),
-    }
-
-
-# --- what the task is about
-
-
-def test_another_model_is_not_trained_on_and_the_right_one_is() -> None:
-    tasks = Tasks("p-1", WAIT_S)
-    tasks.handle(given_about(spec()))
-    tasks.handle(IMAGE_CAME)
-
-    assert tasks.handle(OTHER_MODEL_CAME) == []
-    assert events.Want("model", MODEL_URI) in tasks.wants
-    (run,) = tasks.handle(MODEL_CAME)
-
-    assert isinstance(run, events.Run)
-    assert run.model == MODEL
-
-
-@pytest.mark.parametrize(
-    ("end", "words"),
-    [
-        (CLOSED, "closed (complete)"),
-        (EXPIRED, "deadline has passed"),
-        (STOPPED, "stopped by the manager"),
-    ],
-)
-@pytest.mark.parametrize("before", [[], [IMAGE_CAME]])
-def test_a_wait_for_the_right_model_that_is_over_names_both(
-    before: list[events.Event], end: events.Event, words: str
-) -> None:
-    tasks = Tasks("p-1", WAIT_S)
-    for event in (given_about(spec()), *before, OTHER_MODEL_CAME):
-        tasks.handle(event)
-
-    error = error_of(tasks.handle(end))
-
-    assert error.startswith("model: mismatch: ")
-    assert error.index(OTHER_SHA256) < error.index(MODEL_SHA256) < error.index(words)
-
-
-def test_the_wrong_model_is_forgotten_when_the_right_one_is_there() -> None:
-    tasks = Tasks("p-1", WAIT_S)
-    for event in (given_about(spec()), OTHER_MODEL_CAME, MODEL_CAME, OTHER_MODEL_CAME):
-        tasks.handle(event)
-
-    assert error_of(tasks.handle(CLOSED)) == (
-        "round r-1 closed (complete) before the image was there"
-    )
-
-
-def test_another_model_that_cannot_be_had_is_waited_out() -> None:
-    tasks = Tasks("p-1", WAIT_S)
-    tasks.handle(given_about(spec()))
-    tasks.handle(IMAGE_CAME)
-
-    assert tasks.handle(events.ModelFailed(MODEL_URI, b"another manifest", "gone")) == []
-    assert names(tasks.handle(MODEL_CAME)) == ["Run"]
-
-
-def test_a_model_whose_digest_nobody_knows_is_taken() -> None:
-    tasks = Tasks("p-1", WAIT_S)
-    for event in (given_about(spec(model_sha256="")), IMAGE_CAME):
-        tasks.handle(event)
-
-    assert names(tasks.handle(OTHER_MODEL_CAME)) == ["Run"]
-
-
-@pytest.mark.parametrize(
-    ("given_event", "words"),
-    [
-        (given_about(spec(round_id="r-2")), "fl.round_id is 'r-2', and env.ROUND_ID is 'r-1'"),
-        (given_about(spec(), ROUND_ID=""), "fl.round_id is 'r-1', and env.ROUND_ID is ''"),
-        (given_about(spec(model_uri="fl/models/x")), "fl.model_uri is 'fl/models/x'"),
-        (given_about(spec(), DEADLINE_S + 86_401), "the deadline of round r-1 passed 86401 s ago"),
-    ],
-)
-def test_a_task_about_nothing_that_can_be_is_refused(given_event: events.Given, words: str) -> None:
-    tasks = Tasks("p-1", WAIT_S)
-
-    assert words in error_of(tasks.handle(given_event))
-    assert tasks.wants == frozenset()
-
-
-@pytest.mark.parametrize(
-    ("now_s", "left_s"),
-    [(DEADLINE_S - 60, 86_460), (DEADLINE_S, 86_400), (DEADLINE_S + 86_400, 0)],
-)
-def test_the_wait_is_bounded_by_the_deadline_and_a_day(now_s: float, left_s: float) -> None:
-    tasks = Tasks("p-1", WAIT_S)
-
-    assert tasks.handle(given_about(spec(), now_s)) == [events.Expire("t-1", left_s)]
-
-
-def test_without_a_clock_or_a_deadline_nothing_bounds_the_wait() -> None:
-    assert Tasks("p-1", WAIT_S).handle(given_about(spec(), None)) == []
-    for never_set_s in (0.0, 946_684_800.0):  # not given, or by a clock that begins in 2000
-        unknown = replace(spec(), deadline=never_set_s)
-        assert Tasks("p-1", WAIT_S).handle(given_about(unknown, DEADLINE_S)) == []
-
-
 # --- sending again
 
 
@@ -556,26 +327,3 @@ def test_whatever_happens(happening: list[events.Event]) -> None:
                     assert again or not was_done[result.task_id]
         live = [t for t in ("t-1", "t-2") if isinstance(tasks.state_of(t), events.Fetching)]
         assert bool(live) or all(want.kind == "round" for want in tasks.wants)
-
-
-def test_a_large_model_is_run_from_its_file() -> None:
-    tasks = tasks_in("unknown")
-    content = Content(Path("/models/one"))
-    tasks.handle(GIVEN)
-    tasks.handle(events.ModelArrived(MODEL_URI, b"its manifest", content))
-    [run] = tasks.handle(IMAGE_CAME)
-    assert isinstance(run, events.Run)
-    assert run.model is content
-
-
-def test_a_model_that_cannot_be_had_ends_the_tasks_that_wait_for_it() -> None:
-    tasks = tasks_in("fetching the model")
-    other = events.Given(start("t-2", MODEL_URI="fl/models/global_model_v1"))
-    tasks.handle(other)
-    [report] = tasks.handle(events.ModelFailed(MODEL_URI, b"a manifest", "too large"))
-    assert isinstance(report, events.Report)
-    assert (report.result.task_id, report.result.error) == ("t-1", "too large")
-    assert isinstance(tasks.state_of("t-2"), events.Fetching)
-    assert (
-        tasks_in("running").handle(events.ModelFailed(MODEL_URI, b"a manifest", "too late")) == []
-    )
