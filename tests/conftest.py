@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,12 +13,12 @@ from tests.support.brokers import broker  # noqa: F401
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
+_LEVELS = {name: logging.getLogger(name).level for name in ("propeller_fl", "propeller_fl.link")}
+
 
 @pytest.fixture(autouse=True)
-def log_levels() -> Iterator[None]:
-    """A command that is run in this process sets levels for all of it."""
-    names = ("propeller_fl", "propeller_fl.link")
-    before = {name: logging.getLogger(name).level for name in names}
-    yield
-    for name, level in before.items():
+def log_levels() -> None:
+    """A command that is run in this process sets levels for all of it, also one that a fixture of a
+    whole module runs: each test has those of the beginning."""
+    for name, level in _LEVELS.items():
         logging.getLogger(name).setLevel(level)
