@@ -238,6 +238,15 @@ def test_metrics_that_differ_in_every_update_do_not_outgrow_a_message(desk: Desk
     assert 0 < len(complete["metrics"]) <= MAX_METRICS
 
 
+def test_no_round_makes_version_0_though_none_has_been_heard_of() -> None:
+    """It is what people begin with, and a retained message of it may only be late."""
+    desk, uri = Desk(), "fl/models/upstream-0"
+    desk.send((uri, V0))
+    desk.run_round("r-1", model_uri=uri)
+    [complete] = desk.heard("fl/rounds/r-1/complete")
+    assert complete["model_topic"] == "fl/models/global_model_v1"
+
+
 def test_after_the_last_version_there_is_none(desk: Desk) -> None:
     last = 10**18 - 1
     desk.model(last)

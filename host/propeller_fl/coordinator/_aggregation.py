@@ -57,7 +57,7 @@ def aggregate(round_: Round, store: RoundStore, config: CoordinatorConfig) -> Ma
     if opening.start.mode is Mode.EVALUATE:
         return None
     made = _run_strategy(opening, store)
-    version = store.latest_version() + 1
+    version = store.next_version()
     uri = model_uri(version)
     if model_version(uri) != version:
         raise ValueError(

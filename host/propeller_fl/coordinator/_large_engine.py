@@ -132,7 +132,7 @@ class LargeWork:
         manifest, detail = self._models[round_.opening.start.round_id]
         if manifest is None:
             raise ValueError(detail)
-        version = self._store.latest_version() + 1
+        version = self._store.next_version()
         uri = model_uri(version)
         if model_version(uri) != version:
             raise ValueError(f"there is no version after {version - 1}")

@@ -409,6 +409,11 @@ class RoundStore:
         row = self._db.execute("SELECT body FROM models WHERE uri = ?", uri).fetchone()
         return cast(bytes, row[0]) if row else None
 
+    def next_version(self) -> int:
+        """Above the highest ever seen, and never 0: people begin with that one, and it may not have
+        come here yet."""
+        return max(self.latest_version(), 0) + 1
+
     def latest_version(self) -> int:
         """The highest version ever seen, or -1."""
         row: Any = self._db.execute("SELECT max(version) FROM models").fetchone()
