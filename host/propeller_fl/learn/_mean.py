@@ -21,7 +21,8 @@ _COLUMNS: Final = 16_384  # of a block of the division, which needs no second ve
 # the smallest wait for the most; of the largest few are held.
 _SMALL: Final = 1_024
 _SMALL_ROWS: Final = 256
-_ROWS: Final = 8
+_HELD: Final = 65_536  # parameters in all rows that wait
+_ROWS: Final = 8  # and at least so many
 
 
 class WeightedMean:
@@ -30,8 +31,8 @@ class WeightedMean:
     Each parameter is summed on its own, one update after the other: a mean of some columns has the
     bits that they have in the mean of the whole. The caller fixes the order (by proplet id), so
     that the result does not depend on the order in which updates arrived. O(size) memory, whatever
-    the number of updates: the sums, and at most eight vectors of more than 1,024, which wait to be
-    added in one pass.
+    the number of updates: the sums, and vectors that wait to be added in one pass: 256 KiB, or
+    eight, or 256 of at most 1,024 numbers.
     """
 
     def __init__(self, size: int) -> None:
@@ -39,7 +40,7 @@ class WeightedMean:
         self._sum = np.zeros(size, np.float64)
         self._rows: list[NDArray[np.float32]] = []
         self._weights: list[int] = []
-        self._height = _SMALL_ROWS if size <= _SMALL else _ROWS
+        self._height = _SMALL_ROWS if size <= _SMALL else max(_ROWS, _HELD // size)
         self._weight = 0
         self._folded = 0
 
