@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image  # comes with matplotlib
+from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from propeller_fl.deployment import Deployment
