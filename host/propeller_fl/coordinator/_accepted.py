@@ -31,24 +31,12 @@ class Accepted:
         """It is in ``round_`` already."""
         vector = read.vector(round_.opening.base_shapes)
         self._unwritten.append(NewUpdate(facts, read.metrics, vector))
-        self.count(round_, facts)
+        self._log_or_count(round_, facts)
 
-    def count(self, round_: Round, facts: UpdateFacts) -> None:
-        """Only log it, as it is kept elsewhere. In a large round a line for each costs more than
-        what it tells: there, :meth:`log` has one for all."""
-        start, level = round_.opening.start, logging.INFO
-        if len(start.participants) > _MAX_TOLD_APART:
-            self._counts[start.round_id] = self._counts.get(start.round_id, 0) + 1
-            level = logging.DEBUG
-        if _log.isEnabledFor(level):
-            _log.log(
-                level,
-                "update accepted: %d samples, %d of %d",
-                facts.num_samples,
-                len(round_.accepted),
-                start.k_of_n,
-                extra={"round_id": start.round_id, "proplet_id": facts.proplet_id},
-            )
+    def add_kept(self, round_: Round, facts: UpdateFacts) -> None:
+        """One that is a file, and is kept already."""
+        self._voice.note(UpdatesAccepted(facts.round_id, 1, facts.size_bytes))
+        self._log_or_count(round_, facts)
 
     def write(self, now_s: float) -> None:
         """Make them part of the transaction."""
@@ -80,3 +68,20 @@ class Accepted:
                     extra={"round_id": round_id},
                 )
         self._counts.clear()
+
+    def _log_or_count(self, round_: Round, facts: UpdateFacts) -> None:
+        """In a large round a line for each costs more than what it tells: there, :meth:`log` has
+        one for all."""
+        start, level = round_.opening.start, logging.INFO
+        if len(start.participants) > _MAX_TOLD_APART:
+            self._counts[start.round_id] = self._counts.get(start.round_id, 0) + 1
+            level = logging.DEBUG
+        if _log.isEnabledFor(level):
+            _log.log(
+                level,
+                "update accepted: %d samples, %d of %d",
+                facts.num_samples,
+                len(round_.accepted),
+                start.k_of_n,
+                extra={"round_id": start.round_id, "proplet_id": facts.proplet_id},
+            )

@@ -29,7 +29,7 @@ from propeller_fl.coordinator._starts import Starts
 from propeller_fl.coordinator._voice import Voice, status_of
 from propeller_fl.errors import DamagedStoreError, LostLeadError, MessageError, StoreError
 from propeller_fl.link import Incoming
-from propeller_fl.observe import AggregationBegun, Fact, RoundEnded, UpdatesAccepted
+from propeller_fl.observe import AggregationBegun, Fact, RoundEnded
 from propeller_fl.rounds import (
     Acknowledge,
     Aggregate,
@@ -406,8 +406,7 @@ class Engine:
             case KeepUpdate(update):
                 if update.in_parts:
                     self._large.keep(update, now_s)
-                    self._voice.note(UpdatesAccepted(round_id, 1, update.size_bytes))
-                    self._accepted.count(round_, update)
+                    self._accepted.add_kept(round_, update)
                 else:
                     assert isinstance(read, ReadUpdate), "only a readable update is ever accepted"
                     self._accepted.add(round_, update, read)

@@ -33,17 +33,16 @@ from propeller_fl.store._model_files import (
 )
 from propeller_fl.store._models_dir import ModelsDir, StoredModel, model_fault
 from propeller_fl.store._postgres_address import PostgresAddress
-from propeller_fl.store._rounds import (
-    MAX_STOPPED,
+from propeller_fl.store._rounds import MAX_STOPPED, RoundStore
+from propeller_fl.store._rounds_pruning import PruneBudget
+from propeller_fl.store._rounds_rows import (
     KeptState,
     KeptUpdate,
     KnownRound,
     NewUpdate,
     Owed,
-    RoundStore,
     StoryLine,
 )
-from propeller_fl.store._rounds_pruning import PruneBudget
 from propeller_fl.store._rounds_updates import KeptUpdates
 from propeller_fl.store._trouble import StoreTrouble
 from propeller_fl.store._update_files import (

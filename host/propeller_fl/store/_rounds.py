@@ -11,15 +11,13 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from propeller_fl.rounds import Opening, Receipt, Round, UpdateFacts
+from propeller_fl.rounds import Opening, Receipt, Round
 from propeller_fl.store._database import Database
 from propeller_fl.store._postgres_address import PostgresAddress
 from propeller_fl.store._rounds_pruning import (
@@ -28,6 +26,14 @@ from propeller_fl.store._rounds_pruning import (
     prune_models,
     prune_rounds,
     start_digest,
+)
+from propeller_fl.store._rounds_rows import (
+    KeptState,
+    KeptUpdate,
+    KnownRound,
+    NewUpdate,
+    Owed,
+    StoryLine,
 )
 from propeller_fl.store._rounds_schema import MIGRATIONS, SCHEMA, VERSION
 from propeller_fl.store._rounds_updates import KeptUpdates
@@ -39,7 +45,6 @@ from propeller_fl.wire import (
     RoundComplete,
     RoundStart,
     Shapes,
-    Tensor,
     model_version,
 )
 
@@ -61,62 +66,6 @@ _REPORTS: Final = 256  # are read at once, in half of the time
 
 MAX_STOPPED: Final = 10_000
 """Ids that were stopped before they were a round's, and never will be."""
-
-
-class NewUpdate(NamedTuple):
-    """An accepted update that is to be kept; ``vector`` is float32, one-dimensional."""
-
-    facts: UpdateFacts
-    metrics: Mapping[str, float]
-    vector: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class KeptUpdate:
-    """An accepted update as it goes into the aggregate; ``vector`` is float32, one-dimensional."""
-
-    proplet_id: str
-    num_samples: int
-    metrics: Mapping[str, float]
-    vector: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class KeptState:
-    """What a strategy remembers with a model: float64 arrays of one dimension, and numbers."""
-
-    arrays: Mapping[str, NDArray[np.float64]]
-    numbers: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Owed:
-    """A message that was promised and is not known to have been taken by the broker."""
-
-    id: int
-    topic: str
-    payload: bytes
-    retain: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StoryLine:
-    """One thing that happened in a round."""
-
-    at_s: float
-    event: str
-    proplet_id: str = ""
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class KnownRound:
-    """Whose an id is. ``pruned``: this is all that is known of it any more. REFUSED is an id that
-    was stopped before it was a round's: ``start_sha256`` is empty, and it never will be one's."""
-
-    start_sha256: str
-    phase: Phase
-    pruned: bool
 
 
 class RoundStore:
