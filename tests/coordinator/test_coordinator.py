@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +20,7 @@ from propeller_fl.config import CoordinatorConfig
 from propeller_fl.coordinator import Coordinator
 from propeller_fl.link import Link, LinkLimits, LinkLoop
 from propeller_fl.store import RoundStore
-from propeller_fl.wire import Topics
+from propeller_fl.wire import Format, Topics, encode_document
 from tests.support.brokers import RunningBroker
 from tests.support.peers import Peer, peer_at
 from tests.support.wait import wait_until
@@ -441,3 +442,29 @@ def test_a_model_the_broker_would_not_take_fails_the_round_and_says_what_to_do(
     assert complete["status"] == "failed"
     assert "coordinator.model_format" in complete["detail"]
     assert complete["model_topic"] == "fl/models/global_model_v0"
+
+
+def test_once_nothing_arrives_what_is_in_the_log_goes_into_the_database(
+    broker: RunningBroker, peer: Peer, tmp_path: Path
+) -> None:
+    uri, wide = "fl/models/wide", np.zeros(600_000, np.float32)
+    peer.publish(uri, encode_document({"w": wide, "version": 0}, Format.CBOR), retain=True)
+    config = replace(CONFIG, max_update_bytes=4_000_000)
+
+    def rows_without_the_log() -> int:
+        alone = tmp_path / "alone.db"
+        shutil.copy(tmp_path / "rounds.db", alone)
+        try:
+            with contextlib.closing(sqlite3.connect(alone)) as db:
+                count: int = db.execute("SELECT count(*) FROM updates").fetchone()[0]
+        except sqlite3.DatabaseError:  # copied while it was being written
+            return -1
+        return count
+
+    with coordinator(broker, tmp_path, config=config):
+        open_round(peer, model_uri=uri)
+        for proplet_id in ("proplet-1", "proplet-2"):
+            told = update(proplet_id, base_model_uri=uri, update={"w": wide})
+            peer.publish("fml/updates", encode_document(told, Format.CBOR))
+            acked(peer, proplet_id, "accepted")
+        wait_until(lambda: rows_without_the_log() == 2, 30, "both are in the database itself")
